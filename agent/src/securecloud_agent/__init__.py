@@ -1,0 +1,3 @@
+"""SecureCloud agent."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,3 @@
+"""SecureCloud protocol."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,3 @@
+"""SecureCloud server."""
+
+__version__ = "0.1.0"
