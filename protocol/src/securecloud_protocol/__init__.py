@@ -1,3 +1,23 @@
-"""SecureCloud protocol."""
+"""The SecureCloud key-release exchange, version 1.
+
+Wire messages, the cryptography that protects them and the two state machines that speak them.
+`protocol/SPEC.md` describes the same in words; this package is its reference implementation.
+
+Rooms, each importing only those above it:
+
+- `errors`: the closed list of error codes.
+- `encoding`: strict base64url, strict JSON, length-prefixed hashing.
+- `codecs`: small combinators that turn untrusted JSON into frozen dataclasses and back.
+- `suite`: the one set of algorithms.
+- `messages`: the wire types.
+- `envelope`: the outer frame, `{"v", "type", "payload", "mac" | "sig"}`.
+- `agent` and `server`: the two sides.
+"""
 
 __version__ = "0.1.0"
+
+PROTOCOL_VERSION = 1
+"""The `v` of every envelope."""
+
+MAX_MESSAGE_BYTES = 256 * 1024
+"""No message in either direction is longer."""

@@ -1,0 +1,518 @@
+"""The wire types of protocol version 1. Frozen: a change to any of them is a new version.
+
+Each class is one JSON object; its fields are the object's members, all required, in this order.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from securecloud_protocol.codecs import (
+    Codec,
+    boolean,
+    choice,
+    integer,
+    items,
+    json_value,
+    octets,
+    optional,
+    record,
+    table,
+    text,
+)
+from securecloud_protocol.encoding import MAX_INTEGER, json_decode, json_encode
+from securecloud_protocol.suite import (
+    AEAD_OVERHEAD,
+    KEM_KEY_BYTES,
+    MAC_BYTES,
+    NONCE_BYTES,
+    SEALED_OVERHEAD,
+    SECRET_BYTES,
+    SIGNATURE_BYTES,
+    SIGNING_KEY_BYTES,
+)
+
+MAX_DEVICES = 64
+SESSION_ID_BYTES = 16
+DEVICE_KEY_BYTES = 64
+LINEAGE_BYTES = 32
+
+_NAME = text(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
+_UUID = text(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_WORD = text(r"[a-z0-9_]{1,64}")
+_PATH = text(r"/[^\x00-\x1f\x7f]{0,1023}")
+_LINE = text(r"[^\x00-\x1f\x7f]{0,1024}")
+_TIME = integer(0, MAX_INTEGER)
+_SECONDS = integer(0, 366 * 86400)
+_NONCE = octets(NONCE_BYTES)
+_DIGEST = octets(32)
+_SESSION_ID = octets(SESSION_ID_BYTES)
+_KEY_VERSION = integer(0, 2**31)
+_SEALED_SECRET = octets(SEALED_OVERHEAD + SECRET_BYTES)
+_TOKEN = octets(AEAD_OVERHEAD, 8192)
+
+
+def encode(codec: Codec[Any], message: object) -> bytes:
+    """Return the payload octets of `message`."""
+    return json_encode(codec.encode(message))
+
+
+def decode(codec: Codec[Any], payload: bytes) -> Any:
+    """Parse payload octets strictly."""
+    return codec.decode(json_decode(payload))
+
+
+@dataclass(frozen=True, slots=True)
+class ServerIdentity:
+    """Who a management server is; agents pin it by its fingerprint (`server.fingerprint`)."""
+
+    server_id: str
+    kem_key: bytes
+    signing_key: bytes
+
+
+SERVER_IDENTITY = record(
+    ServerIdentity,
+    server_id=_UUID,
+    kem_key=octets(KEM_KEY_BYTES),
+    signing_key=octets(SIGNING_KEY_BYTES),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Enrol:
+    """Binds an agent's name to its identity key, once, against a one-use token."""
+
+    server_id: str
+    agent_name: str
+    identity_key: bytes
+    nonce: bytes
+    token_id: str
+    sealed_secret: bytes
+
+
+ENROL = record(
+    Enrol,
+    server_id=_UUID,
+    agent_name=_NAME,
+    identity_key=octets(SIGNING_KEY_BYTES),
+    nonce=_NONCE,
+    token_id=_WORD,
+    sealed_secret=_SEALED_SECRET,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """The server's signed answer to `Enrol`."""
+
+    server_id: str
+    agent_id: str
+    agent_name: str
+    nonce: bytes
+
+
+ENROLLED = record(Enrolled, server_id=_UUID, agent_id=_UUID, agent_name=_NAME, nonce=_NONCE)
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Opens an exchange. No device names means every device of this agent.
+
+    `time` is the agent's clock, seconds since 1970 UTC; `seen_audit_size` the size of the last
+    tree head that this agent has seen, 0 for none.
+    """
+
+    agent_id: str
+    devices: tuple[str, ...]
+    boot_id: str
+    nonce: bytes
+    time: int
+    seen_audit_size: int
+    reply_key: bytes
+    sealed_secret: bytes
+
+
+HELLO = record(
+    Hello,
+    agent_id=_UUID,
+    devices=items(_NAME, MAX_DEVICES),
+    boot_id=_UUID,
+    nonce=_NONCE,
+    time=_TIME,
+    seen_audit_size=_TIME,
+    reply_key=octets(KEM_KEY_BYTES),
+    sealed_secret=_SEALED_SECRET,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FactRequest:
+    """One fact that the policies of these devices need; `args` narrow it (package names, paths)."""
+
+    name: str
+    args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeCore:
+    """What the server asks. `lifetime` is in seconds from the server's `time`."""
+
+    session_id: bytes
+    nonce: bytes
+    time: int
+    lifetime: int
+    devices: tuple[str, ...]
+    facts: tuple[FactRequest, ...]
+    policy_digest: bytes
+
+
+CHALLENGE_CORE = record(
+    ChallengeCore,
+    session_id=_SESSION_ID,
+    nonce=_NONCE,
+    time=_TIME,
+    lifetime=integer(1, 300),
+    devices=items(_NAME, MAX_DEVICES),
+    facts=items(record(FactRequest, name=_WORD, args=items(_LINE, 256)), 64),
+    policy_digest=_DIGEST,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """The core's octets, and the server's own state sealed for itself with the core bound to it."""
+
+    core: bytes
+    token: bytes
+
+
+CHALLENGE = record(Challenge, core=octets(2, 65536), token=_TOKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Echoes the challenge and carries the encrypted `EvidenceBody`."""
+
+    core: bytes
+    token: bytes
+    body: bytes
+
+
+EVIDENCE = record(
+    Evidence, core=octets(2, 65536), token=_TOKEN, body=octets(AEAD_OVERHEAD, 128 * 1024)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A fact as the machine reports it: a value with its provenance, or the reason for none."""
+
+    value: Any
+    provenance: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceClaim:
+    """What the agent wants for one device: its `key`, or a `check` of one that is open already."""
+
+    device: str
+    want: str
+    lineage: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A TPM quote or a cloud's signature over the transcript; `kind` says which."""
+
+    kind: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceBody:
+    """The agent's evidence document."""
+
+    agent_version: str
+    boot_id: str
+    devices: tuple[DeviceClaim, ...]
+    facts: Mapping[str, Fact]
+    proofs: tuple[Proof, ...] = ()
+
+
+EVIDENCE_BODY = record(
+    EvidenceBody,
+    agent_version=text(r"[0-9A-Za-z.+-]{1,32}"),
+    boot_id=_UUID,
+    devices=items(
+        record(
+            DeviceClaim,
+            device=_NAME,
+            want=choice("key", "check"),
+            lineage=optional(octets(LINEAGE_BYTES)),
+        ),
+        MAX_DEVICES,
+    ),
+    facts=table(
+        _WORD,
+        record(
+            Fact,
+            value=json_value(12),
+            provenance=optional(choice("claimed", "cloud_confirmed", "cloud_signed", "tpm_quoted")),
+            error=optional(_LINE),
+        ),
+        64,
+    ),
+    proofs=items(record(Proof, kind=_WORD, data=octets(1, 32768)), 8),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The sealed second secret, and the encrypted `ReleaseBody`."""
+
+    sealed_secret: bytes
+    body: bytes
+
+
+RELEASE = record(Release, sealed_secret=_SEALED_SECRET, body=octets(AEAD_OVERHEAD, 160 * 1024))
+
+
+@dataclass(frozen=True, slots=True)
+class IscsiTarget:
+    """Where a volume comes from when it is not local (RFC 7143)."""
+
+    portal: str
+    target: str
+    lun: int
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """What the agent needs to connect, open and mount.
+
+    `initialise` is `if_blank` while no agent has reported a LUKS UUID yet and the administrator
+    allows a blank device to be formatted; later `luks_uuid` pins the volume.
+    """
+
+    source: str
+    iscsi: IscsiTarget | None
+    filesystem: str
+    mount_point: str | None
+    options: tuple[str, ...]
+    read_only: bool
+    initialise: str
+    luks_uuid: str | None
+
+
+VOLUME = record(
+    Volume,
+    source=_PATH,
+    iscsi=optional(
+        record(
+            IscsiTarget,
+            portal=text(r"[0-9A-Za-z.:\[\]-]{1,255}"),
+            target=text(r"[0-9A-Za-z.:-]{1,223}"),
+            lun=integer(0, 16383),
+        )
+    ),
+    filesystem=_WORD,
+    mount_point=optional(_PATH),
+    options=items(text(r"[0-9A-Za-z_.=:/@%+-]{1,128}"), 32),
+    read_only=boolean,
+    initialise=choice("never", "if_blank"),
+    luks_uuid=optional(_UUID),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDecision:
+    """The outcome for one device; `key`, `lineage` and `volume` only when granted.
+
+    `code` says why in a closed word: `approved`, `checked`, `approval_required`, `delayed`,
+    `policy`, `rejected`, `revoked`, `disabled`, `quarantined`, `unknown_device`, `unavailable`.
+    A granted `check` carries no key.
+    """
+
+    device: str
+    outcome: str
+    code: str
+    request_id: str | None
+    retry_after: int | None
+    key: bytes | None
+    key_version: int | None
+    lineage: bytes | None
+    volume: Volume | None
+
+
+DECISION_CODES = (
+    "approved",
+    "checked",
+    "approval_required",
+    "delayed",
+    "policy",
+    "rejected",
+    "revoked",
+    "disabled",
+    "quarantined",
+    "unknown_device",
+    "unavailable",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditHead:
+    """A signed tree head of the audit log (RFC 9162, section 4.10, with our own encoding).
+
+    `consistency` proves that the tree of `Hello.seen_audit_size` is a prefix of this one
+    (RFC 9162, section 2.1.4); it is empty when that size was 0 or equal.
+    """
+
+    size: int
+    root: bytes
+    time: int
+    signature: bytes
+    consistency: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseBody:
+    """The server's answer. `check_interval` is in seconds."""
+
+    session_id: bytes
+    decisions: tuple[DeviceDecision, ...]
+    check_interval: int
+    audit: AuditHead
+    ack_token: bytes
+
+
+RELEASE_BODY = record(
+    ReleaseBody,
+    session_id=_SESSION_ID,
+    decisions=items(
+        record(
+            DeviceDecision,
+            device=_NAME,
+            outcome=choice("granted", "pending", "denied"),
+            code=choice(*DECISION_CODES),
+            request_id=optional(text(r"[0-9a-zA-Z-]{1,64}")),
+            retry_after=optional(_SECONDS),
+            key=optional(octets(DEVICE_KEY_BYTES)),
+            key_version=optional(_KEY_VERSION),
+            lineage=optional(octets(LINEAGE_BYTES)),
+            volume=optional(VOLUME),
+        ),
+        MAX_DEVICES,
+    ),
+    check_interval=_SECONDS,
+    audit=record(
+        AuditHead,
+        size=_TIME,
+        root=_DIGEST,
+        time=_TIME,
+        signature=octets(SIGNATURE_BYTES),
+        consistency=items(_DIGEST, 64),
+    ),
+    ack_token=_TOKEN,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AckResult:
+    """What became of one device on the machine; `detail` is one line without secrets."""
+
+    device: str
+    key_version: int
+    result: str
+    luks_uuid: str | None
+    initialised: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Tells what was opened, mounted or closed; makes a granted key *delivered*."""
+
+    session_id: bytes
+    ack_token: bytes
+    results: tuple[AckResult, ...]
+
+
+ACK = record(
+    Ack,
+    session_id=_SESSION_ID,
+    ack_token=_TOKEN,
+    results=items(
+        record(
+            AckResult,
+            device=_NAME,
+            key_version=_KEY_VERSION,
+            result=choice("mounted", "opened", "verified", "checked", "closed", "failed"),
+            luks_uuid=optional(_UUID),
+            initialised=boolean,
+            detail=_LINE,
+        ),
+        MAX_DEVICES,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The server has recorded the ack."""
+
+    session_id: bytes
+
+
+RECEIPT = record(Receipt, session_id=_SESSION_ID)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What the challenge token seals; only the server that made it reads it."""
+
+    agent_id: str
+    boot_id: str
+    hello_digest: bytes
+    secret: bytes
+    reply_key: bytes
+    issued_at: int
+    agent_time: int
+    seen_audit_size: int
+
+
+SESSION_STATE = record(
+    SessionState,
+    agent_id=_UUID,
+    boot_id=_UUID,
+    hello_digest=_DIGEST,
+    secret=octets(SECRET_BYTES),
+    reply_key=octets(KEM_KEY_BYTES),
+    issued_at=_TIME,
+    agent_time=_TIME,
+    seen_audit_size=_TIME,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AckState:
+    """What the ack token seals."""
+
+    agent_id: str
+    session_id: bytes
+    transcript: bytes
+    ack_key: bytes
+    receipt_key: bytes
+    issued_at: int
+
+
+ACK_STATE = record(
+    AckState,
+    agent_id=_UUID,
+    session_id=_SESSION_ID,
+    transcript=_DIGEST,
+    ack_key=octets(MAC_BYTES),
+    receipt_key=octets(MAC_BYTES),
+    issued_at=_TIME,
+)

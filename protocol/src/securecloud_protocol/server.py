@@ -1,0 +1,326 @@
+"""The server's side of the exchange: stateless functions around one `Responder`.
+
+What the server must remember between two messages travels in tokens that it seals for itself, so
+a Hello costs no write. Using a session once is the caller's duty: it inserts `Opened.session_id`
+under a unique key in the transaction that records the release.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from securecloud_protocol import envelope as frames
+from securecloud_protocol import messages as wire
+from securecloud_protocol import suite
+from securecloud_protocol.agent import audit_head_parts
+from securecloud_protocol.encoding import length_prefixed
+from securecloud_protocol.envelope import Envelope
+from securecloud_protocol.errors import ErrorCode, ProtocolError
+from securecloud_protocol.suite import RandomSource
+from securecloud_protocol.transcript import (
+    enrol_info,
+    fingerprint,
+    hello_digest,
+    hello_info,
+    release_info,
+    transcript,
+)
+
+IdentityLookup = Callable[[str], bytes | None]
+"""Maps an agent id to its Ed25519 public key (32 octets), or None when there is no such agent."""
+
+ACK_LIFETIME = 3600
+"""Seconds in which an agent may acknowledge a release: formatting a new volume takes its time."""
+
+_CLOCK_SKEW_BETWEEN_NODES = 5
+_EMPTY_KEY = bytes(suite.SIGNING_KEY_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerKeys:
+    """The private half of a server's identity, 96 + 32 + 32 octets; every node has the same."""
+
+    server_id: str
+    kem_seed: bytes
+    signing_seed: bytes
+    token_key: bytes
+
+    def __repr__(self) -> str:
+        return f"ServerKeys({self.server_id})"
+
+
+def generate_keys(server_id: str, random: RandomSource = os.urandom) -> ServerKeys:
+    """Return a fresh identity."""
+    return ServerKeys(server_id, random(suite.KEM_SEED_BYTES), random(32), random(32))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedEnrol:
+    """An Enrol whose signature holds; the token's secret is still to be judged by the caller."""
+
+    request: wire.Enrol
+    secret: bytes
+    payload: bytes
+
+    def __repr__(self) -> str:
+        return f"OpenedEnrol({self.request.agent_name})"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedHello:
+    """An authenticated Hello with its first secret and digest."""
+
+    hello: wire.Hello
+    secret: bytes
+    digest: bytes
+
+    def __repr__(self) -> str:
+        return f"OpenedHello({self.hello.agent_id})"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedEvidence:
+    """An authenticated Evidence: who, in which session, asked what, and the evidence document."""
+
+    state: wire.SessionState
+    core: wire.ChallengeCore
+    body: wire.EvidenceBody
+    transcript: bytes
+
+    @property
+    def agent_id(self) -> str:
+        """The agent that signed."""
+        return self.state.agent_id
+
+    @property
+    def session_id(self) -> bytes:
+        """To be consumed once (16 octets)."""
+        return self.core.session_id
+
+    def __repr__(self) -> str:
+        return f"OpenedEvidence({self.state.agent_id})"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedAck:
+    """An authenticated Ack."""
+
+    agent_id: str
+    ack: wire.Ack
+    state: wire.AckState
+
+    def __repr__(self) -> str:
+        return f"OpenedAck({self.agent_id})"
+
+
+class Responder:
+    """Opens what agents send and seals what they get.
+
+    `certificates` are the DER certificates under which this server may be seen; more than one
+    only while a certificate is being replaced.
+    """
+
+    def __init__(
+        self,
+        keys: ServerKeys,
+        certificates: Sequence[bytes],
+        random: RandomSource = os.urandom,
+    ) -> None:
+        self._kem = suite.KemKey(keys.kem_seed)
+        self._signing = Ed25519PrivateKey.from_private_bytes(keys.signing_seed)
+        self._challenge_key = suite.derive(keys.token_key, b"", "challenge token")
+        self._ack_key = suite.derive(keys.token_key, b"", "ack token")
+        self._certificates = tuple(certificates)
+        self._random = random
+        self.identity = wire.ServerIdentity(
+            keys.server_id,
+            self._kem.public,
+            self._signing.public_key().public_bytes_raw(),
+        )
+        self.fingerprint = fingerprint(self.identity)
+
+    # Enrolment
+
+    def identity_message(self) -> bytes:
+        """Return the answer to GET enrol."""
+        payload = wire.encode(wire.SERVER_IDENTITY, self.identity)
+        sig = suite.sign(self._signing, "server signature", payload)
+        return frames.encode(Envelope("server", payload, sig=sig))
+
+    def open_enrol(self, data: bytes) -> OpenedEnrol:
+        """Verify that the sender holds the identity key, and open the token's secret."""
+        frame = frames.decode(data, "enrol")
+        enrol: wire.Enrol = wire.decode(wire.ENROL, frame.payload)
+        suite.verify_signature(enrol.identity_key, frame.sig, "enrol signature", frame.payload)
+        if enrol.server_id != self.identity.server_id:
+            raise ProtocolError(ErrorCode.NOT_AUTHENTICATED, "enrolment for another server")
+        secret = self._kem.open(enrol.sealed_secret, enrol_info(enrol))
+        return OpenedEnrol(enrol, secret, frame.payload)
+
+    def enrolled(self, opened: OpenedEnrol, agent_id: str) -> bytes:
+        """Return the signed answer that binds `agent_id` to the request."""
+        answer = wire.Enrolled(
+            self.identity.server_id, agent_id, opened.request.agent_name, opened.request.nonce
+        )
+        payload = wire.encode(wire.ENROLLED, answer)
+        sig = suite.sign(self._signing, "enrolled signature", opened.payload, payload)
+        return frames.encode(Envelope("enrolled", payload, sig=sig))
+
+    # Exchange
+
+    def open_hello(self, data: bytes, identity_of: IdentityLookup) -> OpenedHello:
+        """Authenticate a Hello. An unknown agent and a wrong signature look the same."""
+        frame = frames.decode(data, "hello")
+        hello: wire.Hello = wire.decode(wire.HELLO, frame.payload)
+        public = identity_of(hello.agent_id) or _EMPTY_KEY
+        suite.verify_signature(public, frame.sig, "hello signature", frame.payload)
+        secret = self._kem.open(hello.sealed_secret, hello_info(self.identity.server_id, hello))
+        return OpenedHello(hello, secret, hello_digest(frame.payload))
+
+    def challenge(
+        self,
+        opened: OpenedHello,
+        devices: tuple[str, ...],
+        facts: tuple[wire.FactRequest, ...],
+        policy_digest: bytes,
+        now: int,
+        lifetime: int,
+    ) -> bytes:
+        """Return the Challenge; nothing is stored. `now` in seconds since 1970 UTC."""
+        core = wire.encode(
+            wire.CHALLENGE_CORE,
+            wire.ChallengeCore(
+                session_id=self._random(wire.SESSION_ID_BYTES),
+                nonce=self._random(suite.NONCE_BYTES),
+                time=now,
+                lifetime=lifetime,
+                devices=devices,
+                facts=facts,
+                policy_digest=policy_digest,
+            ),
+        )
+        hello = opened.hello
+        state = wire.SessionState(
+            agent_id=hello.agent_id,
+            boot_id=hello.boot_id,
+            hello_digest=opened.digest,
+            secret=opened.secret,
+            reply_key=hello.reply_key,
+            issued_at=now,
+            agent_time=hello.time,
+            seen_audit_size=hello.seen_audit_size,
+        )
+        token = self._seal(self._challenge_key, wire.encode(wire.SESSION_STATE, state), core)
+        payload = wire.encode(wire.CHALLENGE, wire.Challenge(core, token))
+        key = suite.derive(opened.secret, opened.digest, "challenge mac")
+        tag = suite.mac(key, "challenge mac", opened.digest, payload)
+        return frames.encode(Envelope("challenge", payload, mac=tag))
+
+    def open_evidence(self, data: bytes, identity_of: IdentityLookup, now: int) -> OpenedEvidence:
+        """Authenticate an Evidence against the session that its token seals."""
+        frame = frames.decode(data, "evidence")
+        evidence: wire.Evidence = wire.decode(wire.EVIDENCE, frame.payload)
+        sealed = self._unseal(self._challenge_key, evidence.token, evidence.core)
+        state: wire.SessionState = wire.decode(wire.SESSION_STATE, sealed)
+        core: wire.ChallengeCore = wire.decode(wire.CHALLENGE_CORE, evidence.core)
+        _check_age(state.issued_at, core.lifetime, now)
+        t = self._authenticated_transcript(state, evidence, frame)
+        public = identity_of(state.agent_id) or _EMPTY_KEY
+        suite.verify_signature(public, frame.sig, "evidence signature", t, frame.payload)
+        key = suite.derive(state.secret, t, "evidence encryption")
+        body: wire.EvidenceBody = wire.decode(
+            wire.EVIDENCE_BODY, suite.decrypt(key, evidence.body, t)
+        )
+        if body.boot_id != state.boot_id:
+            raise ProtocolError(ErrorCode.NOT_AUTHENTICATED, "evidence of another boot")
+        return OpenedEvidence(state, core, body, t)
+
+    def _authenticated_transcript(
+        self, state: wire.SessionState, evidence: wire.Evidence, frame: Envelope
+    ) -> bytes:
+        """Return the transcript under whose key the MAC holds, trying each of our certificates."""
+        refusal = ProtocolError(ErrorCode.NOT_AUTHENTICATED, "no certificate is configured")
+        for certificate in self._certificates:
+            t = transcript(state.hello_digest, evidence.core, evidence.token, certificate)
+            key = suite.derive(state.secret, t, "evidence mac")
+            try:
+                suite.verify_mac(key, frame.mac, "evidence mac", t, frame.payload)
+            except ProtocolError as error:
+                refusal = error
+            else:
+                return t
+        raise refusal
+
+    def release(
+        self,
+        opened: OpenedEvidence,
+        decisions: tuple[wire.DeviceDecision, ...],
+        check_interval: int,
+        audit: wire.AuditHead,
+        now: int,
+    ) -> bytes:
+        """Return the Release, sealed to the reply key of this exchange's Hello."""
+        t = opened.transcript
+        second = self._random(suite.SECRET_BYTES)
+        joint = opened.state.secret + second
+        ack_state = wire.AckState(
+            agent_id=opened.agent_id,
+            session_id=opened.session_id,
+            transcript=t,
+            ack_key=suite.derive(joint, t, "ack mac"),
+            receipt_key=suite.derive(joint, t, "receipt mac"),
+            issued_at=now,
+        )
+        ack_token = self._seal(self._ack_key, wire.encode(wire.ACK_STATE, ack_state), b"")
+        body = wire.ReleaseBody(opened.session_id, decisions, check_interval, audit, ack_token)
+        sealed = suite.encrypt(
+            suite.derive(joint, t, "release encryption"),
+            wire.encode(wire.RELEASE_BODY, body),
+            t,
+            self._random,
+        )
+        second_sealed = suite.kem_seal(opened.state.reply_key, second, release_info(t))
+        payload = wire.encode(wire.RELEASE, wire.Release(second_sealed, sealed))
+        tag = suite.mac(suite.derive(joint, t, "release mac"), "release mac", t, payload)
+        return frames.encode(Envelope("release", payload, mac=tag))
+
+    def open_ack(self, data: bytes, now: int) -> OpenedAck:
+        """Authenticate an Ack. Recording it once is the caller's duty."""
+        frame = frames.decode(data, "ack")
+        ack: wire.Ack = wire.decode(wire.ACK, frame.payload)
+        state: wire.AckState = wire.decode(
+            wire.ACK_STATE, self._unseal(self._ack_key, ack.ack_token, b"")
+        )
+        suite.verify_mac(state.ack_key, frame.mac, "ack mac", state.transcript, frame.payload)
+        if ack.session_id != state.session_id:
+            raise ProtocolError(ErrorCode.NOT_AUTHENTICATED, "ack for another session")
+        _check_age(state.issued_at, ACK_LIFETIME, now)
+        return OpenedAck(state.agent_id, ack, state)
+
+    def receipt(self, opened: OpenedAck) -> bytes:
+        """Return the receipt of an ack that has been recorded."""
+        payload = wire.encode(wire.RECEIPT, wire.Receipt(opened.ack.session_id))
+        tag = suite.mac(opened.state.receipt_key, "receipt mac", opened.state.transcript, payload)
+        return frames.encode(Envelope("receipt", payload, mac=tag))
+
+    # Audit
+
+    def sign_audit_head(self, size: int, root: bytes, time: int) -> bytes:
+        """Return the signature of a tree head (64 octets)."""
+        head = wire.AuditHead(size, root, time, b"", ())
+        parts = audit_head_parts(self.identity.server_id, head)
+        return suite.sign(self._signing, "audit head signature", *parts)
+
+    def _seal(self, key: bytes, plaintext: bytes, associated: bytes) -> bytes:
+        return suite.encrypt(key, plaintext, length_prefixed((associated,)), self._random)
+
+    @staticmethod
+    def _unseal(key: bytes, token: bytes, associated: bytes) -> bytes:
+        return suite.decrypt(key, token, length_prefixed((associated,)))
+
+
+def _check_age(issued_at: int, lifetime: int, now: int) -> None:
+    if not -_CLOCK_SKEW_BETWEEN_NODES <= now - issued_at <= lifetime:
+        raise ProtocolError(ErrorCode.EXPIRED, f"issued {now - issued_at} s ago")
