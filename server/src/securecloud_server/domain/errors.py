@@ -1,0 +1,55 @@
+"""What can go wrong, in the domain's words. The web layer alone turns these into HTTP."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing wrong with an input: which field, what was expected, and a sentence."""
+
+    field: str
+    expected: str
+    message: str
+
+
+class DomainError(Exception):
+    """Base of all refusals; the message is safe to show to the caller and holds no secret."""
+
+
+class Invalid(DomainError):
+    """The input is well-formed but wrong; every wrong field is listed at once."""
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        super().__init__("; ".join(f"{e.field}: {e.message}" for e in errors))
+        self.errors = tuple(errors)
+
+
+class NotFound(DomainError):
+    """There is no such object."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"there is no {kind} {name!r}")
+
+
+class Conflict(DomainError):
+    """The object's present state does not allow this."""
+
+
+class PreconditionFailed(DomainError):
+    """If-Match or If-None-Match does not hold."""
+
+
+class NotAuthenticated(DomainError):
+    """No token, or one that is unknown, expired or revoked; the caller is not told which."""
+
+
+class NotAuthorized(DomainError):
+    """The caller's role lacks the privilege."""
+
+    def __init__(self, role: str, privilege: str) -> None:
+        super().__init__(f"the role {role} does not include {privilege}")
+
+
+class Unavailable(DomainError):
+    """A part that the server needs cannot be used now; nothing was changed."""

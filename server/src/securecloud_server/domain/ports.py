@@ -1,0 +1,179 @@
+"""Ports: what services need of the world. Each has one contract test suite for all adapters."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar
+
+from securecloud_server.domain.records import (
+    Agent,
+    ApiToken,
+    AuditEvent,
+    Device,
+    DeviceGroup,
+    DeviceState,
+    EnrolmentTokenRecord,
+    Key,
+    KeyRequest,
+    LoggedEvent,
+    PolicyText,
+    Session,
+    TreeHead,
+)
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+Clock = Callable[[], float]
+"""Seconds since 1970 UTC."""
+RandomSource = Callable[[int], bytes]
+
+
+class Store(Protocol[R]):
+    """A table of records with one text key."""
+
+    def get(self, key: str) -> R | None:
+        """Return the record, or None."""
+
+    def add(self, record: R) -> None:
+        """Insert; Conflict when the key or another unique field is taken."""
+
+    def replace(self, record: R) -> None:
+        """Overwrite the record with the same key; NotFound when there is none."""
+
+    def delete(self, key: str) -> None:
+        """Remove; NotFound when there is none."""
+
+    def page(self, after: str | None, limit: int, filters: Mapping[str, str | None]) -> Sequence[R]:
+        """Return up to `limit` records behind the key `after`, those whose fields equal filters.
+
+        In ascending order of the key (key requests: newest first). A filter of None is no filter.
+        """
+
+
+class AgentStore(Store[Agent], Protocol):
+    """Agents by name."""
+
+    def by_id(self, agent_id: str) -> Agent | None:
+        """Return the agent with this id."""
+
+
+class PolicyStore(Store[PolicyText], Protocol):
+    """The current version of each policy by name; `add` and `replace` keep every version too."""
+
+    def versions(self, name: str) -> Sequence[PolicyText]:
+        """Return all versions, newest first."""
+
+    def users(self, name: str) -> Sequence[str]:
+        """Return which devices and groups name this policy, as `device:x` and `group:y`."""
+
+
+class DeviceStore(Store[Device], Protocol):
+    """Devices by name; `add` also starts an empty DeviceState, `delete` removes it and the keys."""
+
+    def of_agent(self, agent: str) -> Sequence[Device]:
+        """Return the agent's devices by name."""
+
+    def states(self, device_ids: Sequence[str]) -> Mapping[str, DeviceState]:
+        """Return the states by device id."""
+
+    def put_state(self, state: DeviceState) -> None:
+        """Overwrite the state."""
+
+
+class KeyStoreRecords(Protocol):
+    """Key versions by device."""
+
+    def current(self, device_ids: Sequence[str]) -> Mapping[str, Key]:
+        """Return each device's highest version, by device id."""
+
+    def put(self, key: Key) -> None:
+        """Insert or overwrite this version."""
+
+
+class KeyRequestStore(Store[KeyRequest], Protocol):
+    """Key requests by id."""
+
+    def open_of(self, device_ids: Sequence[str]) -> Mapping[str, KeyRequest]:
+        """Return the newest request of each device, by device id, whatever its state."""
+
+
+class SessionStore(Protocol):
+    """Used sessions."""
+
+    def consume(self, session: Session) -> None:
+        """Insert; Conflict when this session was used before."""
+
+    def acknowledge(self, session_id: bytes, now: int) -> None:
+        """Mark acknowledged; Conflict when it was, NotFound when there is no such session."""
+
+    def purge(self, now: int) -> int:
+        """Forget sessions that expired before `now`; return how many."""
+
+
+class AuditLog(Protocol):
+    """The append-only Merkle log (RFC 9162)."""
+
+    def append(self, event: AuditEvent) -> int:
+        """Append in this transaction; return the sequence number."""
+
+    def head(self) -> TreeHead:
+        """Return the signed head, this transaction's events included."""
+
+    def consistency(self, old_size: int) -> tuple[bytes, ...]:
+        """Return the proof that the tree of `old_size` is a prefix of the present one."""
+
+    def page(
+        self, after: int | None, limit: int, filters: Mapping[str, str | None]
+    ) -> Sequence[LoggedEvent]:
+        """Return events behind sequence number `after`, oldest first."""
+
+
+class Transaction(Protocol):
+    """One unit of work: everything in it happens, or nothing."""
+
+    agents: AgentStore
+    groups: Store[DeviceGroup]
+    policies: PolicyStore
+    devices: DeviceStore
+    keys: KeyStoreRecords
+    requests: KeyRequestStore
+    sessions: SessionStore
+    api_tokens: Store[ApiToken]
+    enrolment_tokens: Store[EnrolmentTokenRecord]
+    audit: AuditLog
+
+
+class Database(Protocol):
+    """Where transactions come from."""
+
+    def read(self) -> AbstractContextManager[Transaction]:
+        """Open a consistent view; writing to it is an error."""
+
+    def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` in one transaction; when this returns, it is on disk.
+
+        Several pieces of work may share one commit; each has its own savepoint, so an exception
+        undoes that piece alone and is raised here. `work` touches nothing but its transaction.
+        Raises Unavailable when the database is full, read-only, locked for too long or away.
+        """
+
+    def check(self) -> None:
+        """Raise Unavailable unless a transaction can be written."""
+
+
+class Keystore(Protocol):
+    """Keeps device keys (64 octets), each bound to its device id and version."""
+
+    name: str
+
+    def create(self, device_id: str, version: int) -> bytes:
+        """Make a fresh key and return its reference."""
+
+    def fetch(self, reference: bytes, device_id: str, version: int) -> bytes:
+        """Return the key; Unavailable when the store is away or the reference does not open."""
+
+    def destroy(self, reference: bytes) -> None:
+        """Make the key unrecoverable where this store can; the caller forgets the reference."""
+
+    def check(self) -> None:
+        """Raise Unavailable unless keys can be created and fetched now."""

@@ -1,0 +1,1 @@
+"""Keystore adapters, one file each, all behind domain.ports.Keystore."""

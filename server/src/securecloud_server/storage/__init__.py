@@ -1,0 +1,1 @@
+"""SQLAlchemy adapters of the ports in domain/ports.py: schema, migrations, stores, transactions."""
