@@ -1,0 +1,109 @@
+# SecureCloud. `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+COLLECTION := collections/ansible_collections/trend/securecloud
+WHEELS := $(COLLECTION)/files/wheels
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_HOME := $(CURDIR)/build/ansible
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+# --- environment ----------------------------------------------------------------------------
+
+.PHONY: venv packages
+packages: # Debian packages that the demo and the tests need; asks before it uses sudo
+	@tools/packages.sh
+
+venv: $(VENV)/.ready ## create .venv from constraints.txt
+
+$(VENV)/.ready: constraints.txt requirements-dev.txt protocol/pyproject.toml agent/pyproject.toml server/pyproject.toml | packages
+	@echo "== creating $(VENV) from constraints.txt (about a minute)"
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "SecureCloud needs Python 3.11 or newer")'
+	@test -x $(BIN)/python || python3 -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
+	@touch $@
+
+# --- build ----------------------------------------------------------------------------------
+
+.PHONY: wheels wheelhouse collection
+wheels: $(VENV)/.ready ## build the three wheels into the collection's files/
+	@tools/wheels.sh $(WHEELS)
+
+wheelhouse: wheels ## build/wheelhouse: our wheels and all they need, for hosts without internet
+	@tools/wheelhouse.sh $(WHEELS) build/wheelhouse
+
+collection: wheels ## build/trend-securecloud-*.tar.gz, which carries our wheels
+	@mkdir -p build
+	@$(BIN)/ansible-galaxy collection build --force --output-path build $(COLLECTION)
+
+# --- demo -----------------------------------------------------------------------------------
+
+.PHONY: demo demo-stop
+demo: wheels ## the main job on this machine: install, register, and the four endings
+	@$(BIN)/python -m demo
+
+demo-stop: ## stop what the demo started
+	@if test -x $(BIN)/python; then $(BIN)/python -m demo --stop; else python3 -m demo --stop; fi
+
+# --- checks ---------------------------------------------------------------------------------
+
+.PHONY: test lint types layers unit integration sanity galaxy
+test: lint types layers unit integration sanity galaxy ## everything that CI runs
+	@echo "== make test: all targets passed"
+
+lint: $(VENV)/.ready ## ruff, ansible-lint, changelog and documentation lints, house rules
+	@echo "== lint"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/ansible-lint -q --offline
+	@cd $(COLLECTION) && $(CURDIR)/$(BIN)/antsibull-changelog lint
+	@cd $(COLLECTION) && $(CURDIR)/$(BIN)/antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
+	@$(BIN)/python -m pytest -q tests/house
+
+types: $(VENV)/.ready ## mypy --strict
+	@echo "== types"
+	@$(BIN)/mypy protocol/src agent/src server/src
+
+layers: $(VENV)/.ready ## import-linter contracts
+	@echo "== layers"
+	@$(BIN)/lint-imports
+
+unit: $(VENV)/.ready ## unit and property tests of protocol, agent, server and collection
+	@echo "== unit"
+	@for part in protocol agent server; do \
+	  echo "-- $$part"; $(BIN)/python -m pytest -q $$part/tests || exit 1; done
+	@echo "-- collection"; $(BIN)/python -m pytest -q $(COLLECTION)/tests/unit
+
+integration: wheels ## the parts together: real server over TLS, real agent, real playbooks
+	@echo "== integration"
+	@$(BIN)/python -m pytest -q tests --ignore=tests/house
+
+sanity: wheels ## ansible-test sanity
+	@echo "== sanity"
+	@tools/sanity.sh $(COLLECTION)
+
+galaxy: collection ## install the built collection elsewhere and read its documentation there
+	@echo "== galaxy"
+	@tools/galaxy_check.sh
+
+.PHONY: bench
+bench: $(VENV)/.ready ## cold key releases beside OpenBao; writes benchmarks/out/release.json
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -r benchmarks/requirements.txt
+	@$(BIN)/python -m benchmarks.release
+
+# --- cleaning -------------------------------------------------------------------------------
+
+.PHONY: clean
+clean: demo-stop ## remove every trace: demo, builds, caches and .venv
+	@rm -rf .demo build dist $(VENV) benchmarks/out $(WHEELS) $(COLLECTION)/tests/output \
+	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .ansible
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find . -name '*.egg-info' -type d -prune -exec rm -rf {} +
