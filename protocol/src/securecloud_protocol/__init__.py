@@ -11,7 +11,11 @@ Rooms, each importing only those above it:
 - `suite`: the one set of algorithms.
 - `messages`: the wire types.
 - `envelope`: the outer frame, `{"v", "type", "payload", "mac" | "sig"}`.
+- `transcript`: what both sides hash.
+- `token`: the enrolment token as text.
+- `state`: what the server seals for itself.
 - `agent` and `server`: the two sides.
+- `http_binding`: paths, content type and HTTP status of each error code.
 """
 
 __version__ = "0.1.0"

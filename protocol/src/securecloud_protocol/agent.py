@@ -1,7 +1,9 @@
 """The agent's side of the exchange: enrolment, and one object per exchange."""
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -9,10 +11,11 @@ from securecloud_protocol import envelope as frames
 from securecloud_protocol import messages as wire
 from securecloud_protocol import suite
 from securecloud_protocol.envelope import Envelope
-from securecloud_protocol.errors import ErrorCode, ProtocolError
+from securecloud_protocol.errors import ErrorCode, ProtocolError, malformed
 from securecloud_protocol.suite import RandomSource
 from securecloud_protocol.token import EnrolmentToken
 from securecloud_protocol.transcript import (
+    audit_head_parts,
     enrol_info,
     fingerprint,
     hello_digest,
@@ -28,11 +31,12 @@ def _refused(detail: str) -> ProtocolError:
 
 def read_server_identity(data: bytes, expected_fingerprint: str) -> wire.ServerIdentity:
     """Parse the server's identity message and raise unless it is the one that the token pins."""
-    frame = frames.decode(data, "server")
+    frame = frames.decode_reply(data, "server")
     identity: wire.ServerIdentity = wire.decode(wire.SERVER_IDENTITY, frame.payload)
     suite.verify_signature(identity.signing_key, frame.sig, "server signature", frame.payload)
     if fingerprint(identity) != expected_fingerprint:
         raise _refused("the server is not the one that the enrolment token names")
+    suite.KemPublicKey(identity.kem_key)
     return identity
 
 
@@ -60,7 +64,8 @@ class Enrolment:
             token_id=token.token_id,
             sealed_secret=b"",
         )
-        sealed = suite.kem_seal(self._server.kem_key, token.secret, enrol_info(enrol))
+        kem = suite.KemPublicKey(self._server.kem_key)
+        sealed = kem.seal(token.secret, enrol_info(enrol))
         enrol = replace(enrol, sealed_secret=sealed)
         payload = wire.encode(wire.ENROL, enrol)
         self._sent = payload, enrol
@@ -72,7 +77,7 @@ class Enrolment:
         if self._sent is None:
             raise RuntimeError("confirm before request")
         payload, enrol = self._sent
-        frame = frames.decode(data, "enrolled")
+        frame = frames.decode_reply(data, "enrolled")
         suite.verify_signature(
             self._server.signing_key, frame.sig, "enrolled signature", payload, frame.payload
         )
@@ -91,15 +96,16 @@ class _Keys:
     """Keys of one exchange, each for one direction and one purpose."""
 
     transcript: bytes
-    evidence: bytes
-    evidence_mac: bytes
+    evidence: bytes = field(repr=False)
+    evidence_mac: bytes = field(repr=False)
 
 
 class Exchange:
     """One exchange: hello, challenge, evidence, release, ack, receipt - in this order, each once.
 
     A method called out of turn is a programming error and raises RuntimeError; a message that is
-    refused raises ProtocolError and ends the exchange.
+    refused raises ProtocolError, a value that the server would have to refuse raises ValueError,
+    and both end the exchange.
     """
 
     def __init__(
@@ -113,107 +119,111 @@ class Exchange:
         self._agent_id = agent_id
         self._key = identity_key
         self._random = random
-        self._step = "hello"
+        self._waits_for = "hello"
         self._secret = random(suite.SECRET_BYTES)
         self._reply_key = suite.KemKey(random(suite.KEM_SEED_BYTES))
 
-    def _turn(self, expected: str, following: str) -> None:
-        if self._step != expected:
-            raise RuntimeError(f"{expected} is out of turn; the exchange waits for {self._step}")
-        self._step = "over"
-        self._following = following
-
-    def _done(self) -> None:
-        self._step = self._following
+    @contextmanager
+    def _step(self, name: str, following: str) -> Iterator[None]:
+        if self._waits_for != name:
+            raise RuntimeError(f"{name} is out of turn; the exchange waits for {self._waits_for}")
+        self._waits_for = "over"
+        yield
+        self._waits_for = following
 
     def hello(
         self, devices: tuple[str, ...], boot_id: str, time: int, seen_audit_size: int = 0
     ) -> bytes:
-        """Return the Hello message."""
-        self._turn("hello", "challenge")
-        hello = wire.Hello(
-            agent_id=self._agent_id,
-            devices=devices,
-            boot_id=boot_id,
-            nonce=self._random(suite.NONCE_BYTES),
-            time=time,
-            seen_audit_size=seen_audit_size,
-            reply_key=self._reply_key.public,
-            sealed_secret=b"",
-        )
-        info = hello_info(self._server.server_id, hello)
-        sealed = suite.kem_seal(self._server.kem_key, self._secret, info)
-        payload = wire.encode(wire.HELLO, replace(hello, sealed_secret=sealed))
-        self._asked = devices
-        self._hello_digest = hello_digest(payload)
-        sig = suite.sign(self._key, "hello signature", payload)
-        self._done()
-        return frames.encode(Envelope("hello", payload, sig=sig))
+        """Return the Hello message. No devices means all of this agent's."""
+        with self._step("hello", "challenge"):
+            hello = wire.Hello(
+                agent_id=self._agent_id,
+                devices=devices,
+                boot_id=boot_id,
+                nonce=self._random(suite.NONCE_BYTES),
+                time=time,
+                seen_audit_size=seen_audit_size,
+                reply_key=self._reply_key.public,
+                sealed_secret=b"",
+            )
+            info = hello_info(self._server.server_id, hello)
+            sealed = suite.KemPublicKey(self._server.kem_key).seal(self._secret, info)
+            payload = wire.encode(wire.HELLO, replace(hello, sealed_secret=sealed))
+            self._asked = devices
+            self._hello_digest = hello_digest(payload)
+            sig = suite.sign(self._key, "hello signature", payload)
+            return frames.encode(Envelope("hello", payload, sig=sig))
 
     def challenge(self, data: bytes, certificate: bytes) -> wire.ChallengeCore:
         """Verify the Challenge; `certificate` is the TLS peer's, DER, as this connection saw it."""
-        self._turn("challenge", "evidence")
-        frame = frames.decode(data, "challenge")
-        key = suite.derive(self._secret, self._hello_digest, "challenge mac")
-        suite.verify_mac(key, frame.mac, "challenge mac", self._hello_digest, frame.payload)
-        challenge: wire.Challenge = wire.decode(wire.CHALLENGE, frame.payload)
-        core: wire.ChallengeCore = wire.decode(wire.CHALLENGE_CORE, challenge.core)
-        if self._asked and set(core.devices) - set(self._asked):
-            raise _refused("the challenge names devices that were not asked for")
-        t = transcript(self._hello_digest, challenge.core, challenge.token, certificate)
-        self._challenge = challenge
-        self._core = core
-        self._keys = _Keys(
-            transcript=t,
-            evidence=suite.derive(self._secret, t, "evidence encryption"),
-            evidence_mac=suite.derive(self._secret, t, "evidence mac"),
-        )
-        self._done()
-        return core
+        with self._step("challenge", "evidence"):
+            frame = frames.decode_reply(data, "challenge")
+            key = suite.derive(self._secret, self._hello_digest, "challenge mac")
+            suite.verify_mac(key, frame.mac, "challenge mac", self._hello_digest, frame.payload)
+            challenge: wire.Challenge = wire.decode(wire.CHALLENGE, frame.payload)
+            core: wire.ChallengeCore = wire.decode(wire.CHALLENGE_CORE, challenge.core)
+            if self._asked and not set(core.devices) <= set(self._asked):
+                raise malformed("the challenge names a device that was not asked for")
+            t = transcript(self._hello_digest, challenge.core, challenge.token, certificate)
+            self._challenge = challenge
+            self._core = core
+            self._keys = _Keys(
+                transcript=t,
+                evidence=suite.derive(self._secret, t, "evidence encryption"),
+                evidence_mac=suite.derive(self._secret, t, "evidence mac"),
+            )
+            return core
 
     @property
     def transcript(self) -> bytes:
         """`T` (32 octets), over which TPM quotes and cloud proofs are made; after the challenge."""
+        if self._waits_for in ("hello", "challenge"):
+            raise RuntimeError("there is no transcript before the challenge")
         return self._keys.transcript
 
     def evidence(self, body: wire.EvidenceBody) -> bytes:
-        """Return the Evidence message."""
-        self._turn("evidence", "release")
-        keys = self._keys
-        sealed = suite.encrypt(
-            keys.evidence, wire.encode(wire.EVIDENCE_BODY, body), keys.transcript, self._random
-        )
-        payload = wire.encode(
-            wire.EVIDENCE, wire.Evidence(self._challenge.core, self._challenge.token, sealed)
-        )
-        tag = suite.mac(keys.evidence_mac, "evidence mac", keys.transcript, payload)
-        sig = suite.sign(self._key, "evidence signature", keys.transcript, payload)
-        self._done()
-        return frames.encode(Envelope("evidence", payload, mac=tag, sig=sig))
+        """Return the Evidence message; `body` claims each device of the challenge once."""
+        with self._step("evidence", "release"):
+            self._wanted = {claim.device: claim.want for claim in body.devices}
+            if self._wanted.keys() != set(self._core.devices):
+                raise ValueError("the claims are not for the devices of the challenge")
+            keys = self._keys
+            document = wire.encode(wire.EVIDENCE_BODY, body)
+            sealed = suite.encrypt(keys.evidence, document, keys.transcript, self._random)
+            payload = wire.encode(
+                wire.EVIDENCE, wire.Evidence(self._challenge.core, self._challenge.token, sealed)
+            )
+            tag = suite.mac(keys.evidence_mac, "evidence mac", keys.transcript, payload)
+            sig = suite.sign(self._key, "evidence signature", keys.transcript, payload)
+            return frames.encode(Envelope("evidence", payload, mac=tag, sig=sig))
 
     def release(self, data: bytes) -> wire.ReleaseBody:
         """Verify and open the Release."""
-        self._turn("release", "ack")
-        frame = frames.decode(data, "release")
-        release: wire.Release = wire.decode(wire.RELEASE, frame.payload)
-        t = self._keys.transcript
-        joint = self._secret + self._reply_key.open(release.sealed_secret, release_info(t))
-        key = suite.derive(joint, t, "release mac")
-        suite.verify_mac(key, frame.mac, "release mac", t, frame.payload)
-        opened = suite.decrypt(suite.derive(joint, t, "release encryption"), release.body, t)
-        body: wire.ReleaseBody = wire.decode(wire.RELEASE_BODY, opened)
-        self._check_release(body)
-        self._ack_token = body.ack_token
-        self._ack_key = suite.derive(joint, t, "ack mac")
-        self._receipt_key = suite.derive(joint, t, "receipt mac")
-        self._done()
-        return body
+        with self._step("release", "ack"):
+            frame = frames.decode_reply(data, "release")
+            release: wire.Release = wire.decode(wire.RELEASE, frame.payload)
+            t = self._keys.transcript
+            joint = self._secret + self._reply_key.open(release.sealed_secret, release_info(t))
+            key = suite.derive(joint, t, "release mac")
+            suite.verify_mac(key, frame.mac, "release mac", t, frame.payload)
+            opened = suite.decrypt(suite.derive(joint, t, "release encryption"), release.body, t)
+            body: wire.ReleaseBody = wire.decode(wire.RELEASE_BODY, opened)
+            self._check_release(body)
+            self._ack_token = body.ack_token
+            self._ack_key = suite.derive(joint, t, "ack mac")
+            self._receipt_key = suite.derive(joint, t, "receipt mac")
+            return body
 
     def _check_release(self, body: wire.ReleaseBody) -> None:
         if body.session_id != self._core.session_id:
             raise _refused("the release is for another session")
-        if sorted(decision.device for decision in body.decisions) != sorted(self._core.devices):
-            raise _refused("the release decides on other devices than the challenge named")
+        if {decision.device for decision in body.decisions} != self._wanted.keys():
+            raise malformed("the release decides on other devices than the challenge named")
+        granted = {"key": "approved", "check": "checked"}
+        for decision in body.decisions:
+            claimed = granted[self._wanted[decision.device]]
+            if decision.outcome == "granted" and decision.code != claimed:
+                raise malformed("the release grants something else than was claimed")
         suite.verify_signature(
             self._server.signing_key,
             body.audit.signature,
@@ -222,31 +232,21 @@ class Exchange:
         )
 
     def ack(self, results: tuple[wire.AckResult, ...]) -> bytes:
-        """Return the Ack message."""
-        self._turn("ack", "receipt")
-        ack = wire.Ack(self._core.session_id, self._ack_token, results)
-        payload = wire.encode(wire.ACK, ack)
-        tag = suite.mac(self._ack_key, "ack mac", self._keys.transcript, payload)
-        self._done()
-        return frames.encode(Envelope("ack", payload, mac=tag))
+        """Return the Ack message; `results` name devices of the release only."""
+        with self._step("ack", "receipt"):
+            if not {result.device for result in results} <= self._wanted.keys():
+                raise ValueError("the results are for other devices than the release's")
+            ack = wire.Ack(self._core.session_id, self._ack_token, results)
+            payload = wire.encode(wire.ACK, ack)
+            tag = suite.mac(self._ack_key, "ack mac", self._keys.transcript, payload)
+            return frames.encode(Envelope("ack", payload, mac=tag))
 
     def receipt(self, data: bytes) -> None:
         """Verify that the server recorded the ack."""
-        self._turn("receipt", "over")
-        frame = frames.decode(data, "receipt")
-        t = self._keys.transcript
-        suite.verify_mac(self._receipt_key, frame.mac, "receipt mac", t, frame.payload)
-        receipt: wire.Receipt = wire.decode(wire.RECEIPT, frame.payload)
-        if receipt.session_id != self._core.session_id:
-            raise _refused("the receipt is for another session")
-        self._done()
-
-
-def audit_head_parts(server_id: str, head: wire.AuditHead) -> tuple[bytes, ...]:
-    """Return what the server signs of a tree head, under the label "audit head signature"."""
-    return (
-        server_id.encode(),
-        head.size.to_bytes(8, "big"),
-        head.time.to_bytes(8, "big"),
-        head.root,
-    )
+        with self._step("receipt", "over"):
+            frame = frames.decode_reply(data, "receipt")
+            t = self._keys.transcript
+            suite.verify_mac(self._receipt_key, frame.mac, "receipt mac", t, frame.payload)
+            receipt: wire.Receipt = wire.decode(wire.RECEIPT, frame.payload)
+            if receipt.session_id != self._core.session_id:
+                raise _refused("the receipt is for another session")

@@ -1,16 +1,17 @@
 """Small combinators: each turns one untrusted JSON value into a typed one, and back.
 
 A codec never guesses: a missing or unknown member, a wrong type, length or character is refused
-with `ErrorCode.MALFORMED` and a detail that names the member.
+with `ErrorCode.MALFORMED` and a detail that names the member. Both directions check, so nothing is
+ever sent that the peer must refuse.
 """
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from securecloud_protocol.encoding import b64u_decode, b64u_encode
+from securecloud_protocol.encoding import MAX_INTEGER, b64u_decode, b64u_encode
 from securecloud_protocol.errors import ProtocolError, malformed
 
 T = TypeVar("T")
@@ -24,66 +25,69 @@ class Codec(Generic[T]):
     encode: Callable[[T], Any]
 
 
-def _same(value: T) -> T:
-    return value
-
-
 def octets(minimum: int, maximum: int | None = None) -> Codec[bytes]:
     """Base64url text of `minimum` to `maximum` octets; of exactly `minimum` without a maximum."""
     limit = minimum if maximum is None else maximum
+
+    def check_length(value: bytes) -> None:
+        if not minimum <= len(value) <= limit:
+            raise malformed(f"expected {minimum} to {limit} octets, got {len(value)}")
 
     def decode(value: Any) -> bytes:
         if not isinstance(value, str):
             raise malformed("expected base64url text")
         decoded = b64u_decode(value)
-        if not minimum <= len(decoded) <= limit:
-            raise malformed(f"expected {minimum} to {limit} octets, got {len(decoded)}")
+        check_length(decoded)
         return decoded
 
-    return Codec(decode, b64u_encode)
+    def encode(value: bytes) -> str:
+        check_length(value)
+        return b64u_encode(value)
+
+    return Codec(decode, encode)
 
 
 def text(pattern: str) -> Codec[str]:
     """Text that matches the whole of `pattern`."""
     compiled = re.compile(pattern)
 
-    def decode(value: Any) -> str:
+    def check(value: Any) -> str:
         if not isinstance(value, str) or not compiled.fullmatch(value):
             raise malformed(f"expected text like {pattern}")
         return value
 
-    return Codec(decode, _same)
+    return Codec(check, check)
 
 
 def choice(*values: str) -> Codec[str]:
     """One of a closed list of words."""
 
-    def decode(value: Any) -> str:
+    def check(value: Any) -> str:
         if not isinstance(value, str) or value not in values:
             raise malformed(f"expected one of {', '.join(values)}")
         return value
 
-    return Codec(decode, _same)
+    return Codec(check, check)
 
 
 def integer(minimum: int, maximum: int) -> Codec[int]:
     """An integer within bounds; JSON booleans are not integers."""
 
-    def decode(value: Any) -> int:
+    def check(value: Any) -> int:
         if type(value) is not int or not minimum <= value <= maximum:
             raise malformed(f"expected an integer from {minimum} to {maximum}")
         return value
 
-    return Codec(decode, _same)
+    return Codec(check, check)
 
 
-def _decode_boolean(value: Any) -> bool:
+def _check_boolean(value: Any) -> bool:
     if type(value) is not bool:
         raise malformed("expected true or false")
     return value
 
 
-boolean: Codec[bool] = Codec(_decode_boolean, _same)
+boolean: Codec[bool] = Codec(_check_boolean, _check_boolean)
 
 
 def optional(inner: Codec[T]) -> Codec[T | None]:
@@ -94,49 +98,74 @@ def optional(inner: Codec[T]) -> Codec[T | None]:
     )
 
 
-def items(inner: Codec[T], maximum: int) -> Codec[tuple[T, ...]]:
-    """A list of at most `maximum` items."""
+def items(
+    inner: Codec[T], maximum: int, unique: Callable[[T], object] | None = None
+) -> Codec[tuple[T, ...]]:
+    """A list of at most `maximum` items, no two of which give the same `unique`."""
+
+    def check(values: Sequence[T]) -> None:
+        if len(values) > maximum:
+            raise malformed(f"expected a list of at most {maximum} items")
+        if unique and len({unique(value) for value in values}) != len(values):
+            raise malformed("the list names the same thing twice")
 
     def decode(value: Any) -> tuple[T, ...]:
         if not isinstance(value, list) or len(value) > maximum:
             raise malformed(f"expected a list of at most {maximum} items")
-        return tuple(inner.decode(item) for item in value)
+        decoded = tuple(inner.decode(item) for item in value)
+        check(decoded)
+        return decoded
 
-    return Codec(decode, lambda values: [inner.encode(value) for value in values])
+    def encode(values: tuple[T, ...]) -> list[Any]:
+        check(values)
+        return [inner.encode(value) for value in values]
+
+    return Codec(decode, encode)
 
 
 def table(key: Codec[str], inner: Codec[T], maximum: int) -> Codec[Mapping[str, T]]:
     """An object with free member names, at most `maximum` of them."""
 
-    def decode(value: Any) -> Mapping[str, T]:
-        if not isinstance(value, dict) or len(value) > maximum:
+    def check(value: Any) -> None:
+        if not isinstance(value, Mapping) or len(value) > maximum:
             raise malformed(f"expected an object of at most {maximum} members")
+
+    def decode(value: Any) -> Mapping[str, T]:
+        check(value)
         return {key.decode(name): inner.decode(item) for name, item in value.items()}
 
-    return Codec(decode, lambda values: {name: inner.encode(item) for name, item in values.items()})
+    def encode(value: Mapping[str, T]) -> dict[str, Any]:
+        check(value)
+        return {key.encode(name): inner.encode(item) for name, item in value.items()}
+
+    return Codec(decode, encode)
 
 
 def json_value(maximum_depth: int) -> Codec[Any]:
-    """Any JSON value that nests at most `maximum_depth` deep and holds no NUL character."""
+    """Any JSON value without fractions or NUL that nests at most `maximum_depth` deep."""
 
-    def check(value: Any, depth: int) -> None:
+    def check_text(value: Any) -> None:
+        if not isinstance(value, str) or "\x00" in value:
+            raise malformed("expected text without a NUL character")
+
+    def check(value: Any, depth: int = 1) -> Any:
         if depth > maximum_depth:
             raise malformed(f"nested deeper than {maximum_depth}")
         if isinstance(value, dict):
             for name, item in value.items():
-                check(name, depth)
+                check_text(name)
                 check(item, depth + 1)
-        elif isinstance(value, list):
+        elif isinstance(value, list | tuple):
             for item in value:
                 check(item, depth + 1)
-        elif isinstance(value, str) and "\x00" in value:
-            raise malformed("text holds a NUL character")
-
-    def decode(value: Any) -> Any:
-        check(value, 1)
+        elif type(value) is int:
+            if abs(value) > MAX_INTEGER:
+                raise malformed("integer out of range")
+        elif value is not None and type(value) is not bool:
+            check_text(value)
         return value
 
-    return Codec(decode, _same)
+    return Codec(check, check)
 
 
 def record(cls: type[T], **members: Codec[Any]) -> Codec[T]:
@@ -160,6 +189,24 @@ def record(cls: type[T], **members: Codec[Any]) -> Codec[T]:
         return cls(**decoded)
 
     def encode(value: T) -> dict[str, Any]:
-        return {name: codec.encode(getattr(value, name)) for name, codec in members.items()}
+        encoded = {}
+        for name, codec in members.items():
+            try:
+                encoded[name] = codec.encode(getattr(value, name))
+            except ProtocolError as error:
+                raise malformed(f"{cls.__name__}.{name}: {error.detail}") from None
+        return encoded
 
     return Codec(decode, encode)
+
+
+def checked(inner: Codec[T], problem: Callable[[T], str | None]) -> Codec[T]:
+    """What `inner` takes, unless `problem` finds members that contradict each other."""
+
+    def check(value: T) -> T:
+        found = problem(value)
+        if found:
+            raise malformed(found)
+        return value
+
+    return Codec(lambda value: check(inner.decode(value)), lambda value: inner.encode(check(value)))

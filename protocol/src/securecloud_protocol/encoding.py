@@ -1,31 +1,42 @@
 """Strict base64url and JSON, and the length prefix that makes hashing unambiguous."""
 
-import base64
 import binascii
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from securecloud_protocol.errors import malformed
 
 MAX_INTEGER = 2**53 - 1
 """Larger ones are refused: not every JSON implementation holds them exactly (RFC 8259, 6)."""
 
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+_FROM_URL = bytes.maketrans(b"-_+/=", b"+/...")
+_PADDING: Final = {0: b"", 2: b"==", 3: b"="}
+_LAST: Final = {2: "AQgw", 3: "AEIMQUYcgkosw048"}
+"""Last characters whose unused bits are zero, by length modulo 4."""
+
 
 def b64u_encode(octets: bytes) -> str:
     """Return unpadded base64url text (RFC 4648, section 5)."""
-    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode("ascii")
+    padded = binascii.b2a_base64(octets, newline=False)
+    return padded.translate(_TO_URL, b"=").decode("ascii")
 
 
 def b64u_decode(text: str) -> bytes:
     """Return the octets of unpadded, canonical base64url `text`; anything else is malformed."""
+    rest = len(text) % 4
+    if rest == 1 or (rest and text[-1] not in _LAST[rest]):
+        raise malformed("base64url of a wrong length or with unused bits set")
     try:
-        octets = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), b"-_", True)
-    except (UnicodeEncodeError, binascii.Error, ValueError):
+        standard = text.encode("ascii").translate(_FROM_URL) + _PADDING[rest]
+        octets = binascii.a2b_base64(standard)
+    except (UnicodeEncodeError, binascii.Error):
         raise malformed("not base64url") from None
-    if b64u_encode(octets) != text:
-        raise malformed("base64url is padded or not canonical")
+    # The lenient mode is twice as fast and drops foreign characters, which shortens the result.
+    if len(octets) != len(text) * 3 // 4:
+        raise malformed("not base64url")
     return octets
 
 
@@ -64,6 +75,8 @@ _DECODER = json.JSONDecoder(
     parse_constant=_no_fractions,
 )
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
 
 def json_decode(octets: bytes) -> Any:
     """Parse UTF-8 JSON: no duplicate members, fractions, lone surrogates or trailing data."""
@@ -81,4 +94,4 @@ def json_decode(octets: bytes) -> Any:
 
 def json_encode(value: object) -> bytes:
     """Return compact UTF-8 JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODER.encode(value).encode()

@@ -42,7 +42,10 @@ def encode(envelope: Envelope) -> bytes:
     frame: dict[str, Any] = {"v": PROTOCOL_VERSION, "type": envelope.type}
     for name in ("payload", *_SEALS[envelope.type]):
         frame[name] = b64u_encode(getattr(envelope, name))
-    return json_encode(frame)
+    data = json_encode(frame)
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise ValueError(f"{envelope.type}: a message of {len(data)} octets would be refused")
+    return data
 
 
 def _checked_frame(data: bytes) -> dict[str, Any]:
@@ -60,13 +63,25 @@ def _checked_frame(data: bytes) -> dict[str, Any]:
 
 
 def decode(data: bytes, expected: str) -> Envelope:
-    """Parse a frame that must be of the `expected` type; an error frame raises its code."""
+    """Parse a request, which must be of the `expected` type."""
+    return _decode(_checked_frame(data), expected)
+
+
+def decode_reply(data: bytes, expected: str) -> Envelope:
+    """Parse a reply of the `expected` type; an error frame raises its code as `PeerError`.
+
+    Only for replies: a server that honoured error frames would let strangers choose its errors.
+    """
     frame = _checked_frame(data)
-    kind = frame.get("type")
-    if kind == "error":
+    if frame.get("type") == "error":
         raise _peer_error(frame)
+    return _decode(frame, expected)
+
+
+def _decode(frame: dict[str, Any], expected: str) -> Envelope:
+    kind = frame.get("type")
     if kind != expected:
-        if isinstance(kind, str) and kind in _SEALS:
+        if isinstance(kind, str) and (kind in _SEALS or kind == "error"):
             raise ProtocolError(ErrorCode.UNEXPECTED_TYPE, f"got {kind} instead of {expected}")
         raise malformed("type: unknown")
     seals = _SEALS[expected]

@@ -4,12 +4,14 @@ Each class is one JSON object; its fields are the object's members, all required
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from securecloud_protocol.codecs import (
     Codec,
     boolean,
+    checked,
     choice,
     integer,
     items,
@@ -21,10 +23,10 @@ from securecloud_protocol.codecs import (
     text,
 )
 from securecloud_protocol.encoding import MAX_INTEGER, json_decode, json_encode
+from securecloud_protocol.errors import ProtocolError
 from securecloud_protocol.suite import (
     AEAD_OVERHEAD,
     KEM_KEY_BYTES,
-    MAC_BYTES,
     NONCE_BYTES,
     SEALED_OVERHEAD,
     SECRET_BYTES,
@@ -37,11 +39,18 @@ SESSION_ID_BYTES = 16
 DEVICE_KEY_BYTES = 64
 LINEAGE_BYTES = 32
 
+MAX_CORE_BYTES = 64 * 1024
+MAX_BODY_BYTES = 128 * 1024
+MAX_TOKEN_BYTES = 8192
+
+_UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069"
+"""Control characters, line separators and marks that reorder text: they would forge log lines."""
+
 _NAME = text(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 _UUID = text(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _WORD = text(r"[a-z0-9_]{1,64}")
-_PATH = text(r"/[^\x00-\x1f\x7f]{0,1023}")
-_LINE = text(r"[^\x00-\x1f\x7f]{0,1024}")
+_PATH = text(rf"/(?!(?:.*/)?\.{{1,2}}(?:/|$))[^{_UNPRINTABLE}]{{0,1023}}")
+_LINE = text(rf"[^{_UNPRINTABLE}]{{0,1024}}")
 _TIME = integer(0, MAX_INTEGER)
 _SECONDS = integer(0, 366 * 86400)
 _NONCE = octets(NONCE_BYTES)
@@ -49,12 +58,18 @@ _DIGEST = octets(32)
 _SESSION_ID = octets(SESSION_ID_BYTES)
 _KEY_VERSION = integer(0, 2**31)
 _SEALED_SECRET = octets(SEALED_OVERHEAD + SECRET_BYTES)
-_TOKEN = octets(AEAD_OVERHEAD, 8192)
+_TOKEN = octets(AEAD_OVERHEAD, MAX_TOKEN_BYTES)
+_CORE = octets(2, MAX_CORE_BYTES)
+_BODY = octets(AEAD_OVERHEAD, MAX_BODY_BYTES)
+_DEVICES = items(_NAME, MAX_DEVICES, unique=str)
 
 
 def encode(codec: Codec[Any], message: object) -> bytes:
-    """Return the payload octets of `message`."""
-    return json_encode(codec.encode(message))
+    """Return the payload octets of `message`; ValueError if the peer would have to refuse it."""
+    try:
+        return json_encode(codec.encode(message))
+    except ProtocolError as error:
+        raise ValueError(error.detail) from None
 
 
 def decode(codec: Codec[Any], payload: bytes) -> Any:
@@ -97,7 +112,7 @@ ENROL = record(
     agent_name=_NAME,
     identity_key=octets(SIGNING_KEY_BYTES),
     nonce=_NONCE,
-    token_id=_WORD,
+    token_id=text(r"[a-z0-9]{1,64}"),
     sealed_secret=_SEALED_SECRET,
 )
 
@@ -136,7 +151,7 @@ class Hello:
 HELLO = record(
     Hello,
     agent_id=_UUID,
-    devices=items(_NAME, MAX_DEVICES),
+    devices=_DEVICES,
     boot_id=_UUID,
     nonce=_NONCE,
     time=_TIME,
@@ -173,8 +188,10 @@ CHALLENGE_CORE = record(
     nonce=_NONCE,
     time=_TIME,
     lifetime=integer(1, 300),
-    devices=items(_NAME, MAX_DEVICES),
-    facts=items(record(FactRequest, name=_WORD, args=items(_LINE, 256)), 64),
+    devices=_DEVICES,
+    facts=items(
+        record(FactRequest, name=_WORD, args=items(_LINE, 256)), 64, unique=attrgetter("name")
+    ),
     policy_digest=_DIGEST,
 )
 
@@ -187,7 +204,7 @@ class Challenge:
     token: bytes
 
 
-CHALLENGE = record(Challenge, core=octets(2, 65536), token=_TOKEN)
+CHALLENGE = record(Challenge, core=_CORE, token=_TOKEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +216,7 @@ class Evidence:
     body: bytes
 
 
-EVIDENCE = record(
-    Evidence, core=octets(2, 65536), token=_TOKEN, body=octets(AEAD_OVERHEAD, 128 * 1024)
-)
+EVIDENCE = record(Evidence, core=_CORE, token=_TOKEN, body=_BODY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,13 +228,32 @@ class Fact:
     error: str | None
 
 
+def _fact_problem(fact: Fact) -> str | None:
+    if (fact.error is None) == (fact.provenance is None):
+        return "Fact: expected either a provenance or an error"
+    if fact.error is not None and fact.value is not None:
+        return "Fact: a value beside an error"
+    return None
+
+
+FACT = checked(
+    record(
+        Fact,
+        value=json_value(12),
+        provenance=optional(choice("claimed", "cloud_confirmed", "cloud_signed", "tpm_quoted")),
+        error=optional(_LINE),
+    ),
+    _fact_problem,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceClaim:
     """What the agent wants for one device: its `key`, or a `check` of one that is open already."""
 
     device: str
     want: str
-    lineage: bytes | None
+    lineage: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,17 +287,9 @@ EVIDENCE_BODY = record(
             lineage=optional(octets(LINEAGE_BYTES)),
         ),
         MAX_DEVICES,
+        unique=attrgetter("device"),
     ),
-    facts=table(
-        _WORD,
-        record(
-            Fact,
-            value=json_value(12),
-            provenance=optional(choice("claimed", "cloud_confirmed", "cloud_signed", "tpm_quoted")),
-            error=optional(_LINE),
-        ),
-        64,
-    ),
+    facts=table(_WORD, FACT, 64),
     proofs=items(record(Proof, kind=_WORD, data=octets(1, 32768)), 8),
 )
 
@@ -276,7 +302,7 @@ class Release:
     body: bytes
 
 
-RELEASE = record(Release, sealed_secret=_SEALED_SECRET, body=octets(AEAD_OVERHEAD, 160 * 1024))
+RELEASE = record(Release, sealed_secret=_SEALED_SECRET, body=_BODY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +358,7 @@ class DeviceDecision:
 
     `code` says why in a closed word: `approved`, `checked`, `approval_required`, `delayed`,
     `policy`, `rejected`, `revoked`, `disabled`, `quarantined`, `unknown_device`, `unavailable`.
-    A granted `check` carries no key.
+    A granted `check` has the code `checked` and carries no key.
     """
 
     device: str
@@ -340,9 +366,9 @@ class DeviceDecision:
     code: str
     request_id: str | None
     retry_after: int | None
-    key: bytes | None
+    key: bytes | None = field(repr=False)
     key_version: int | None
-    lineage: bytes | None
+    lineage: bytes | None = field(repr=False)
     volume: Volume | None
 
 
@@ -358,6 +384,36 @@ DECISION_CODES = (
     "quarantined",
     "unknown_device",
     "unavailable",
+)
+
+
+def _decision_problem(decision: DeviceDecision) -> str | None:
+    granted = decision.outcome == "granted"
+    if granted != (decision.code in ("approved", "checked")):
+        return "DeviceDecision: the code contradicts the outcome"
+    if (decision.key is not None) != (decision.code == "approved"):
+        return "DeviceDecision: a key without approval, or an approval without a key"
+    if decision.key is not None and (decision.key_version is None or decision.volume is None):
+        return "DeviceDecision: a key without its version and volume"
+    if not granted and (decision.lineage is not None or decision.volume is not None):
+        return "DeviceDecision: a lineage value or volume without a grant"
+    return None
+
+
+DEVICE_DECISION = checked(
+    record(
+        DeviceDecision,
+        device=_NAME,
+        outcome=choice("granted", "pending", "denied"),
+        code=choice(*DECISION_CODES),
+        request_id=optional(text(r"[0-9a-zA-Z-]{1,64}")),
+        retry_after=optional(_SECONDS),
+        key=optional(octets(DEVICE_KEY_BYTES)),
+        key_version=optional(_KEY_VERSION),
+        lineage=optional(octets(LINEAGE_BYTES)),
+        volume=optional(VOLUME),
+    ),
+    _decision_problem,
 )
 
 
@@ -390,21 +446,7 @@ class ReleaseBody:
 RELEASE_BODY = record(
     ReleaseBody,
     session_id=_SESSION_ID,
-    decisions=items(
-        record(
-            DeviceDecision,
-            device=_NAME,
-            outcome=choice("granted", "pending", "denied"),
-            code=choice(*DECISION_CODES),
-            request_id=optional(text(r"[0-9a-zA-Z-]{1,64}")),
-            retry_after=optional(_SECONDS),
-            key=optional(octets(DEVICE_KEY_BYTES)),
-            key_version=optional(_KEY_VERSION),
-            lineage=optional(octets(LINEAGE_BYTES)),
-            volume=optional(VOLUME),
-        ),
-        MAX_DEVICES,
-    ),
+    decisions=items(DEVICE_DECISION, MAX_DEVICES, unique=attrgetter("device")),
     check_interval=_SECONDS,
     audit=record(
         AuditHead,
@@ -454,6 +496,7 @@ ACK = record(
             detail=_LINE,
         ),
         MAX_DEVICES,
+        unique=attrgetter("device"),
     ),
 )
 
@@ -466,53 +509,3 @@ class Receipt:
 
 
 RECEIPT = record(Receipt, session_id=_SESSION_ID)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionState:
-    """What the challenge token seals; only the server that made it reads it."""
-
-    agent_id: str
-    boot_id: str
-    hello_digest: bytes
-    secret: bytes
-    reply_key: bytes
-    issued_at: int
-    agent_time: int
-    seen_audit_size: int
-
-
-SESSION_STATE = record(
-    SessionState,
-    agent_id=_UUID,
-    boot_id=_UUID,
-    hello_digest=_DIGEST,
-    secret=octets(SECRET_BYTES),
-    reply_key=octets(KEM_KEY_BYTES),
-    issued_at=_TIME,
-    agent_time=_TIME,
-    seen_audit_size=_TIME,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class AckState:
-    """What the ack token seals."""
-
-    agent_id: str
-    session_id: bytes
-    transcript: bytes
-    ack_key: bytes
-    receipt_key: bytes
-    issued_at: int
-
-
-ACK_STATE = record(
-    AckState,
-    agent_id=_UUID,
-    session_id=_SESSION_ID,
-    transcript=_DIGEST,
-    ack_key=octets(MAC_BYTES),
-    receipt_key=octets(MAC_BYTES),
-    issued_at=_TIME,
-)

@@ -1,25 +1,31 @@
 """The server's side of the exchange: stateless functions around one `Responder`.
 
 What the server must remember between two messages travels in tokens that it seals for itself, so
-a Hello costs no write. Using a session once is the caller's duty: it inserts `Opened.session_id`
-under a unique key in the transaction that records the release.
+a Hello costs no write. Using a session once is the caller's duty: it inserts
+`OpenedEvidence.session_id` under a unique key in the transaction that records the release.
 """
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from securecloud_protocol import envelope as frames
 from securecloud_protocol import messages as wire
 from securecloud_protocol import suite
-from securecloud_protocol.agent import audit_head_parts
-from securecloud_protocol.encoding import length_prefixed
 from securecloud_protocol.envelope import Envelope
-from securecloud_protocol.errors import ErrorCode, ProtocolError
+from securecloud_protocol.errors import ErrorCode, ProtocolError, malformed
+from securecloud_protocol.state import (
+    AckState,
+    SessionState,
+    TokenSealer,
+    unpack_ack,
+    unpack_session,
+)
 from securecloud_protocol.suite import RandomSource
 from securecloud_protocol.transcript import (
+    audit_head_parts,
     enrol_info,
     fingerprint,
     hello_digest,
@@ -35,7 +41,6 @@ ACK_LIFETIME = 3600
 """Seconds in which an agent may acknowledge a release: formatting a new volume takes its time."""
 
 _CLOCK_SKEW_BETWEEN_NODES = 5
-_EMPTY_KEY = bytes(suite.SIGNING_KEY_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +89,11 @@ class OpenedHello:
 class OpenedEvidence:
     """An authenticated Evidence: who, in which session, asked what, and the evidence document."""
 
-    state: wire.SessionState
+    state: SessionState
     core: wire.ChallengeCore
     body: wire.EvidenceBody
     transcript: bytes
+    reply_key: suite.KemPublicKey = field(repr=False)
 
     @property
     def agent_id(self) -> str:
@@ -109,7 +115,7 @@ class OpenedAck:
 
     agent_id: str
     ack: wire.Ack
-    state: wire.AckState
+    state: AckState
 
     def __repr__(self) -> str:
         return f"OpenedAck({self.agent_id})"
@@ -130,24 +136,26 @@ class Responder:
     ) -> None:
         self._kem = suite.KemKey(keys.kem_seed)
         self._signing = Ed25519PrivateKey.from_private_bytes(keys.signing_seed)
-        self._challenge_key = suite.derive(keys.token_key, b"", "challenge token")
-        self._ack_key = suite.derive(keys.token_key, b"", "ack token")
+        self._sessions = TokenSealer(keys.token_key, "challenge token", random)
+        self._acks = TokenSealer(keys.token_key, "ack token", random)
         self._certificates = tuple(certificates)
         self._random = random
+        self._nobody = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
         self.identity = wire.ServerIdentity(
             keys.server_id,
             self._kem.public,
             self._signing.public_key().public_bytes_raw(),
         )
         self.fingerprint = fingerprint(self.identity)
+        payload = wire.encode(wire.SERVER_IDENTITY, self.identity)
+        sig = suite.sign(self._signing, "server signature", payload)
+        self._identity_message = frames.encode(Envelope("server", payload, sig=sig))
 
     # Enrolment
 
     def identity_message(self) -> bytes:
         """Return the answer to GET enrol."""
-        payload = wire.encode(wire.SERVER_IDENTITY, self.identity)
-        sig = suite.sign(self._signing, "server signature", payload)
-        return frames.encode(Envelope("server", payload, sig=sig))
+        return self._identity_message
 
     def open_enrol(self, data: bytes) -> OpenedEnrol:
         """Verify that the sender holds the identity key, and open the token's secret."""
@@ -174,8 +182,8 @@ class Responder:
         """Authenticate a Hello. An unknown agent and a wrong signature look the same."""
         frame = frames.decode(data, "hello")
         hello: wire.Hello = wire.decode(wire.HELLO, frame.payload)
-        public = identity_of(hello.agent_id) or _EMPTY_KEY
-        suite.verify_signature(public, frame.sig, "hello signature", frame.payload)
+        public = identity_of(hello.agent_id)
+        self._verify_agent(public, frame.sig, "hello signature", frame.payload)
         secret = self._kem.open(hello.sealed_secret, hello_info(self.identity.server_id, hello))
         return OpenedHello(hello, secret, hello_digest(frame.payload))
 
@@ -202,7 +210,7 @@ class Responder:
             ),
         )
         hello = opened.hello
-        state = wire.SessionState(
+        state = SessionState(
             agent_id=hello.agent_id,
             boot_id=hello.boot_id,
             hello_digest=opened.digest,
@@ -212,7 +220,7 @@ class Responder:
             agent_time=hello.time,
             seen_audit_size=hello.seen_audit_size,
         )
-        token = self._seal(self._challenge_key, wire.encode(wire.SESSION_STATE, state), core)
+        token = self._sessions.seal(state.pack(), core)
         payload = wire.encode(wire.CHALLENGE, wire.Challenge(core, token))
         key = suite.derive(opened.secret, opened.digest, "challenge mac")
         tag = suite.mac(key, "challenge mac", opened.digest, payload)
@@ -222,23 +230,32 @@ class Responder:
         """Authenticate an Evidence against the session that its token seals."""
         frame = frames.decode(data, "evidence")
         evidence: wire.Evidence = wire.decode(wire.EVIDENCE, frame.payload)
-        sealed = self._unseal(self._challenge_key, evidence.token, evidence.core)
-        state: wire.SessionState = wire.decode(wire.SESSION_STATE, sealed)
+        state = unpack_session(self._sessions.open(evidence.token, evidence.core))
         core: wire.ChallengeCore = wire.decode(wire.CHALLENGE_CORE, evidence.core)
         _check_age(state.issued_at, core.lifetime, now)
         t = self._authenticated_transcript(state, evidence, frame)
-        public = identity_of(state.agent_id) or _EMPTY_KEY
-        suite.verify_signature(public, frame.sig, "evidence signature", t, frame.payload)
+        public = identity_of(state.agent_id)
+        self._verify_agent(public, frame.sig, "evidence signature", t, frame.payload)
         key = suite.derive(state.secret, t, "evidence encryption")
         body: wire.EvidenceBody = wire.decode(
             wire.EVIDENCE_BODY, suite.decrypt(key, evidence.body, t)
         )
         if body.boot_id != state.boot_id:
             raise ProtocolError(ErrorCode.NOT_AUTHENTICATED, "evidence of another boot")
-        return OpenedEvidence(state, core, body, t)
+        if {claim.device for claim in body.devices} != set(core.devices):
+            raise malformed("the evidence claims other devices than the challenge named")
+        # Parsed before the session is used up, so that a key that nothing can be sealed to costs
+        # the sender its answer and not the operator a phantom release.
+        return OpenedEvidence(state, core, body, t, suite.KemPublicKey(state.reply_key))
+
+    def _verify_agent(self, public: bytes | None, sig: bytes, purpose: str, *parts: bytes) -> None:
+        """Raise unless a known agent signed; an unknown one takes as long and looks the same."""
+        suite.verify_signature(public or self._nobody, sig, purpose, *parts)
+        if not public:
+            raise ProtocolError(ErrorCode.NOT_AUTHENTICATED, "no such agent")
 
     def _authenticated_transcript(
-        self, state: wire.SessionState, evidence: wire.Evidence, frame: Envelope
+        self, state: SessionState, evidence: wire.Evidence, frame: Envelope
     ) -> bytes:
         """Return the transcript under whose key the MAC holds, trying each of our certificates."""
         refusal = ProtocolError(ErrorCode.NOT_AUTHENTICATED, "no certificate is configured")
@@ -261,19 +278,26 @@ class Responder:
         audit: wire.AuditHead,
         now: int,
     ) -> bytes:
-        """Return the Release, sealed to the reply key of this exchange's Hello."""
+        """Return the Release, sealed to the reply key of this exchange's Hello.
+
+        `check_interval` and `now` in seconds. ValueError when `decisions` are not one for each
+        device of the challenge, or hold what an agent must refuse.
+        """
+        if {decision.device for decision in decisions} != set(opened.core.devices):
+            raise ValueError("the decisions are not for the devices of the challenge")
         t = opened.transcript
         second = self._random(suite.SECRET_BYTES)
         joint = opened.state.secret + second
-        ack_state = wire.AckState(
+        ack_state = AckState(
             agent_id=opened.agent_id,
             session_id=opened.session_id,
             transcript=t,
             ack_key=suite.derive(joint, t, "ack mac"),
             receipt_key=suite.derive(joint, t, "receipt mac"),
             issued_at=now,
+            devices=opened.core.devices,
         )
-        ack_token = self._seal(self._ack_key, wire.encode(wire.ACK_STATE, ack_state), b"")
+        ack_token = self._acks.seal(ack_state.pack(), b"")
         body = wire.ReleaseBody(opened.session_id, decisions, check_interval, audit, ack_token)
         sealed = suite.encrypt(
             suite.derive(joint, t, "release encryption"),
@@ -281,7 +305,7 @@ class Responder:
             t,
             self._random,
         )
-        second_sealed = suite.kem_seal(opened.state.reply_key, second, release_info(t))
+        second_sealed = opened.reply_key.seal(second, release_info(t))
         payload = wire.encode(wire.RELEASE, wire.Release(second_sealed, sealed))
         tag = suite.mac(suite.derive(joint, t, "release mac"), "release mac", t, payload)
         return frames.encode(Envelope("release", payload, mac=tag))
@@ -290,12 +314,12 @@ class Responder:
         """Authenticate an Ack. Recording it once is the caller's duty."""
         frame = frames.decode(data, "ack")
         ack: wire.Ack = wire.decode(wire.ACK, frame.payload)
-        state: wire.AckState = wire.decode(
-            wire.ACK_STATE, self._unseal(self._ack_key, ack.ack_token, b"")
-        )
+        state = unpack_ack(self._acks.open(ack.ack_token, b""))
         suite.verify_mac(state.ack_key, frame.mac, "ack mac", state.transcript, frame.payload)
         if ack.session_id != state.session_id:
             raise ProtocolError(ErrorCode.NOT_AUTHENTICATED, "ack for another session")
+        if not {result.device for result in ack.results} <= set(state.devices):
+            raise malformed("the ack names a device that the release did not decide on")
         _check_age(state.issued_at, ACK_LIFETIME, now)
         return OpenedAck(state.agent_id, ack, state)
 
@@ -312,13 +336,6 @@ class Responder:
         head = wire.AuditHead(size, root, time, b"", ())
         parts = audit_head_parts(self.identity.server_id, head)
         return suite.sign(self._signing, "audit head signature", *parts)
-
-    def _seal(self, key: bytes, plaintext: bytes, associated: bytes) -> bytes:
-        return suite.encrypt(key, plaintext, length_prefixed((associated,)), self._random)
-
-    @staticmethod
-    def _unseal(key: bytes, token: bytes, associated: bytes) -> bytes:
-        return suite.decrypt(key, token, length_prefixed((associated,)))
 
 
 def _check_age(issued_at: int, lifetime: int, now: int) -> None:

@@ -43,6 +43,32 @@ SEALED_OVERHEAD = 1120 + 16
 AEAD_OVERHEAD = 12 + 16
 """Nonce before, tag behind."""
 
+_FIELD = 2**255 - 19
+_SMALL_ORDER_X25519 = frozenset(
+    (
+        0,
+        1,
+        325606250916557431795983626356110631294008115727848805560023387167927233504,
+        39382357235489614581723060781553021112529911719440698176882885853963445705823,
+        _FIELD - 1,
+        _FIELD,
+        _FIELD + 1,
+    )
+)
+"""u-coordinates with which every X25519 exchange gives zero (RFC 7748, section 6.1)."""
+_SMALL_ORDER_ED25519 = frozenset(
+    (
+        0,
+        1,
+        2707385501144840649318225287225658788936804267575313519463743609750303021510,
+        55188659117513257062467267217118295137698188065244968500265048394206261417927,
+        _FIELD - 1,
+        _FIELD,
+        _FIELD + 1,
+    )
+)
+"""y-coordinates of the points of order 1, 2, 4 and 8: anyone can sign for such a public key."""
+
 _MLKEM_SEED_BYTES = 64
 _MLKEM_KEY_BYTES = 1184
 _AEAD_NONCE_BYTES = 12
@@ -77,16 +103,28 @@ class KemKey:
             raise _refused("HPKE ciphertext does not open") from None
 
 
-def kem_seal(public: bytes, plaintext: bytes, info: bytes) -> bytes:
-    """Seal `plaintext` to the KEM public key `public` (1216 octets)."""
-    try:
-        key = MLKEM768X25519PublicKey(
-            MLKEM768PublicKey.from_public_bytes(public[:_MLKEM_KEY_BYTES]),
-            X25519PublicKey.from_public_bytes(public[_MLKEM_KEY_BYTES:]),
-        )
-        return _HPKE.encrypt(plaintext, key, info=info)
-    except ValueError:
-        raise malformed("not an ML-KEM-768+X25519 public key") from None
+def _is_small_order(point: bytes, small: frozenset[int]) -> bool:
+    return int.from_bytes(point, "little") % 2**255 in small
+
+
+class KemPublicKey:
+    """An ML-KEM-768+X25519 public key (1216 octets), checked once and then used."""
+
+    def __init__(self, octets: bytes) -> None:
+        mlkem, x25519 = octets[:_MLKEM_KEY_BYTES], octets[_MLKEM_KEY_BYTES:]
+        if _is_small_order(x25519, _SMALL_ORDER_X25519):
+            raise malformed("KEM public key: X25519 point of small order")
+        try:
+            self._key = MLKEM768X25519PublicKey(
+                MLKEM768PublicKey.from_public_bytes(mlkem),
+                X25519PublicKey.from_public_bytes(x25519),
+            )
+        except ValueError:
+            raise malformed("not an ML-KEM-768+X25519 public key") from None
+
+    def seal(self, plaintext: bytes, info: bytes) -> bytes:
+        """Return the encapsulated key and the ciphertext of `plaintext` under `info`."""
+        return _HPKE.encrypt(plaintext, self._key, info=info)
 
 
 def derive(secret: bytes, salt: bytes, purpose: str) -> bytes:
@@ -112,6 +150,8 @@ def sign(key: Ed25519PrivateKey, purpose: str, *parts: bytes) -> bytes:
 
 def verify_signature(public: bytes, signature: bytes, purpose: str, *parts: bytes) -> None:
     """Raise unless `signature` was made by the key whose public half (32 octets) is `public`."""
+    if _is_small_order(public, _SMALL_ORDER_ED25519):
+        raise _refused(f"{purpose}: public key of small order")
     try:
         key = Ed25519PublicKey.from_public_bytes(public)
         key.verify(signature, length_prefixed((label(purpose), *parts)))

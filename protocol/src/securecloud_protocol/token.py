@@ -22,8 +22,11 @@ class EnrolmentToken:
 
 
 def format_token(token: EnrolmentToken) -> str:
-    """Return the text form."""
-    return f"sce.{token.token_id}.{b64u_encode(token.secret)}.{token.fingerprint}"
+    """Return the text form; ValueError when a part has the wrong form."""
+    text = f"sce.{token.token_id}.{b64u_encode(token.secret)}.{token.fingerprint}"
+    if not _TEXT.fullmatch(text):
+        raise ValueError("not the parts of an enrolment token")
+    return text
 
 
 def parse_token(text: str) -> EnrolmentToken:
@@ -32,4 +35,5 @@ def parse_token(text: str) -> EnrolmentToken:
     if not match:
         raise malformed("not an enrolment token (expected sce.<id>.<secret>.<fingerprint>)")
     token_id, secret, fingerprint = match.groups()
+    b64u_decode(fingerprint)
     return EnrolmentToken(token_id, b64u_decode(secret), fingerprint)

@@ -1,7 +1,7 @@
 """What both sides hash: fingerprints, the transcript, and the HPKE `info` of each sealed secret."""
 
 from securecloud_protocol.encoding import b64u_encode, digest, length_prefixed
-from securecloud_protocol.messages import Enrol, Hello, ServerIdentity
+from securecloud_protocol.messages import AuditHead, Enrol, Hello, ServerIdentity
 from securecloud_protocol.suite import label
 
 
@@ -58,3 +58,13 @@ def enrol_info(enrol: Enrol) -> bytes:
 def release_info(transcript_digest: bytes) -> bytes:
     """Return the HPKE info of the second secret."""
     return length_prefixed((label("release secret"), transcript_digest))
+
+
+def audit_head_parts(server_id: str, head: AuditHead) -> tuple[bytes, ...]:
+    """Return what the server signs of a tree head, under the label "audit head signature"."""
+    return (
+        server_id.encode(),
+        head.size.to_bytes(8, "big"),
+        head.time.to_bytes(8, "big"),
+        head.root,
+    )
