@@ -31,7 +31,7 @@ def _refused(detail: str) -> ProtocolError:
 
 def read_server_identity(data: bytes, expected_fingerprint: str) -> wire.ServerIdentity:
     """Parse the server's identity message and raise unless it is the one that the token pins."""
-    frame = frames.decode_reply(data, "server")
+    frame = frames.decode(data, "server")
     identity: wire.ServerIdentity = wire.decode(wire.SERVER_IDENTITY, frame.payload)
     suite.verify_signature(identity.signing_key, frame.sig, "server signature", frame.payload)
     if fingerprint(identity) != expected_fingerprint:
@@ -77,7 +77,7 @@ class Enrolment:
         if self._sent is None:
             raise RuntimeError("confirm before request")
         payload, enrol = self._sent
-        frame = frames.decode_reply(data, "enrolled")
+        frame = frames.decode(data, "enrolled")
         suite.verify_signature(
             self._server.signing_key, frame.sig, "enrolled signature", payload, frame.payload
         )
@@ -157,7 +157,7 @@ class Exchange:
     def challenge(self, data: bytes, certificate: bytes) -> wire.ChallengeCore:
         """Verify the Challenge; `certificate` is the TLS peer's, DER, as this connection saw it."""
         with self._step("challenge", "evidence"):
-            frame = frames.decode_reply(data, "challenge")
+            frame = frames.decode(data, "challenge")
             key = suite.derive(self._secret, self._hello_digest, "challenge mac")
             suite.verify_mac(key, frame.mac, "challenge mac", self._hello_digest, frame.payload)
             challenge: wire.Challenge = wire.decode(wire.CHALLENGE, frame.payload)
@@ -200,7 +200,7 @@ class Exchange:
     def release(self, data: bytes) -> wire.ReleaseBody:
         """Verify and open the Release."""
         with self._step("release", "ack"):
-            frame = frames.decode_reply(data, "release")
+            frame = frames.decode(data, "release")
             release: wire.Release = wire.decode(wire.RELEASE, frame.payload)
             t = self._keys.transcript
             joint = self._secret + self._reply_key.open(release.sealed_secret, release_info(t))
@@ -244,7 +244,7 @@ class Exchange:
     def receipt(self, data: bytes) -> None:
         """Verify that the server recorded the ack."""
         with self._step("receipt", "over"):
-            frame = frames.decode_reply(data, "receipt")
+            frame = frames.decode(data, "receipt")
             t = self._keys.transcript
             suite.verify_mac(self._receipt_key, frame.mac, "receipt mac", t, frame.payload)
             receipt: wire.Receipt = wire.decode(wire.RECEIPT, frame.payload)

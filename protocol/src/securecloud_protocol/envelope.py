@@ -62,12 +62,12 @@ def _checked_frame(data: bytes) -> dict[str, Any]:
     return frame
 
 
-def decode(data: bytes, expected: str) -> Envelope:
+def decode_request(data: bytes, expected: str) -> Envelope:
     """Parse a request, which must be of the `expected` type."""
     return _decode(_checked_frame(data), expected)
 
 
-def decode_reply(data: bytes, expected: str) -> Envelope:
+def decode(data: bytes, expected: str) -> Envelope:
     """Parse a reply of the `expected` type; an error frame raises its code as `PeerError`.
 
     Only for replies: a server that honoured error frames would let strangers choose its errors.

@@ -159,7 +159,7 @@ class Responder:
 
     def open_enrol(self, data: bytes) -> OpenedEnrol:
         """Verify that the sender holds the identity key, and open the token's secret."""
-        frame = frames.decode(data, "enrol")
+        frame = frames.decode_request(data, "enrol")
         enrol: wire.Enrol = wire.decode(wire.ENROL, frame.payload)
         suite.verify_signature(enrol.identity_key, frame.sig, "enrol signature", frame.payload)
         if enrol.server_id != self.identity.server_id:
@@ -180,7 +180,7 @@ class Responder:
 
     def open_hello(self, data: bytes, identity_of: IdentityLookup) -> OpenedHello:
         """Authenticate a Hello. An unknown agent and a wrong signature look the same."""
-        frame = frames.decode(data, "hello")
+        frame = frames.decode_request(data, "hello")
         hello: wire.Hello = wire.decode(wire.HELLO, frame.payload)
         public = identity_of(hello.agent_id)
         self._verify_agent(public, frame.sig, "hello signature", frame.payload)
@@ -228,7 +228,7 @@ class Responder:
 
     def open_evidence(self, data: bytes, identity_of: IdentityLookup, now: int) -> OpenedEvidence:
         """Authenticate an Evidence against the session that its token seals."""
-        frame = frames.decode(data, "evidence")
+        frame = frames.decode_request(data, "evidence")
         evidence: wire.Evidence = wire.decode(wire.EVIDENCE, frame.payload)
         state = unpack_session(self._sessions.open(evidence.token, evidence.core))
         core: wire.ChallengeCore = wire.decode(wire.CHALLENGE_CORE, evidence.core)
@@ -312,7 +312,7 @@ class Responder:
 
     def open_ack(self, data: bytes, now: int) -> OpenedAck:
         """Authenticate an Ack. Recording it once is the caller's duty."""
-        frame = frames.decode(data, "ack")
+        frame = frames.decode_request(data, "ack")
         ack: wire.Ack = wire.decode(wire.ACK, frame.payload)
         state = unpack_ack(self._acks.open(ack.ack_token, b""))
         suite.verify_mac(state.ack_key, frame.mac, "ack mac", state.transcript, frame.payload)
