@@ -177,3 +177,13 @@ class Keystore(Protocol):
 
     def check(self) -> None:
         """Raise Unavailable unless keys can be created and fetched now."""
+
+
+class Sealer(Protocol):
+    """Encrypts small secrets of the server itself under its master key."""
+
+    def seal(self, secret: bytes, purpose: str, *context: str) -> bytes:
+        """Return `secret` encrypted and bound to its purpose and context."""
+
+    def open(self, sealed: bytes, purpose: str, *context: str) -> bytes:
+        """Return the secret; Unavailable when this key, purpose or context is another."""
