@@ -22,10 +22,14 @@ _Component = tuple[tuple[int, ...] | int, ...]
 VersionKey = tuple[int, tuple[_Component, ...]]
 
 
-@lru_cache(maxsize=1024)
 def version_key(text: str) -> VersionKey | None:
     """Return a parsed version for `compare_keys`, or None when the text is not a version."""
-    found = _VERSION.fullmatch(text) if len(text) <= VERSION_LIMIT else None
+    return _parse(text) if len(text) <= VERSION_LIMIT else None
+
+
+@lru_cache(maxsize=1024)
+def _parse(text: str) -> VersionKey | None:
+    found = _VERSION.fullmatch(text)
     if found is None:
         return None
     epoch, rest = found.groups()

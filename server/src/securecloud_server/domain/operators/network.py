@@ -20,6 +20,7 @@ _ADDRESS_WANTED = "not provided: expected an IP address"
 _SERVICES_WANTED = "not provided: expected a list of services"
 _MAPPED = IPv6Network("::ffff:0:0/96")
 _MAPPED_BITS = 96
+_ADDRESS_LIMIT = 64
 _PORT = re.compile(r"(tcp|udp)/([1-9][0-9]{0,4})")
 HIGHEST_PORT = 65535
 PROTOCOLS = ("tcp", "udp")
@@ -27,7 +28,9 @@ PROTOCOLS = ("tcp", "udp")
 
 def parse_address(value: Any) -> _Address | None:
     """Return an address, IPv4-mapped IPv6 as IPv4 and without a zone index; None when it is not."""
-    return _parse_address(value) if type(value) is str else None
+    if type(value) is not str or len(value) > _ADDRESS_LIMIT:
+        return None
+    return _parse_address(value)
 
 
 @lru_cache(maxsize=1024)
