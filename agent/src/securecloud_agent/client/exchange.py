@@ -1,0 +1,156 @@
+"""The exchange: hello to several servers, then evidence, release and ack with the one that won."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from securecloud_protocol.agent import Exchange
+from securecloud_protocol.envelope import decode
+from securecloud_protocol.errors import ErrorCode, ProtocolError
+from securecloud_protocol.messages import (
+    AckResult,
+    ChallengeCore,
+    EvidenceBody,
+    ReleaseBody,
+    ServerIdentity,
+)
+
+from securecloud_agent.client.connection import Connection, Peers
+from securecloud_agent.client.failures import UnreachableError, explain
+from securecloud_agent.client.race import first
+from securecloud_agent.client.tls import Deadline
+from securecloud_agent.decide.schedule import backoff
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+_ACK_ATTEMPTS = 5
+_ACK_SECONDS = 30.0
+_RETRIED_ACK = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL})
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and whom it trusts to answer."""
+
+    agent_id: str
+    key: "Ed25519PrivateKey"
+    server: ServerIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a Hello says; no devices means all of this agent's. `time` in seconds since 1970."""
+
+    devices: tuple[str, ...]
+    boot_id: str
+    time: int
+    seen_audit_size: int
+
+
+class Session:
+    """An exchange whose challenge has been verified."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        exchange: Exchange,
+        core: ChallengeCore,
+        open_again: Callable[[Deadline], Sequence[Connection]],
+    ) -> None:
+        self.core = core
+        self.url = connection.url
+        self._connection = connection
+        self._exchange = exchange
+        self._open_again = open_again
+
+    def release(self, body: EvidenceBody) -> ReleaseBody:
+        """Send the evidence and return the server's decisions."""
+        try:
+            message = self._exchange.evidence(body)
+            answer = self._connection.request("POST", "/agent/v1/evidence", message)
+            return self._exchange.release(answer)
+        except ProtocolError as error:
+            raise explain(error, self.url, "evidence") from None
+
+    def acknowledge(
+        self,
+        results: tuple[AckResult, ...],
+        deadline: Deadline,
+        pause: Callable[[float], None],
+        chance: Callable[[], float],
+    ) -> None:
+        """Tell what became of the devices; the same message again until the server has it.
+
+        Any server may take it: it is bound to the exchange, not to the connection.
+        """
+        message = self._exchange.ack(results)
+        limit = deadline.within(_ACK_SECONDS)
+        self._connection.extend(limit)
+        connections = [self._connection, *self._open_again(limit)]
+        try:
+            for attempt in range(_ACK_ATTEMPTS):
+                try:
+                    return self._send_ack(connections[attempt % len(connections)], message, attempt)
+                except UnreachableError:
+                    if attempt == _ACK_ATTEMPTS - 1:
+                        raise
+                    pause(backoff(attempt, chance(), first=0.25))
+        finally:
+            for connection in connections:
+                connection.close()
+
+    def _send_ack(self, connection: Connection, message: bytes, attempt: int) -> None:
+        answer = connection.request("POST", "/agent/v1/ack", message)
+        try:
+            decode(answer, "receipt")
+            self._exchange.receipt(answer)
+        except ProtocolError as error:
+            if error.code is ErrorCode.REPLAYED and (attempt or connection.resent):
+                return
+            refusal = explain(error, connection.url, "acknowledgement")
+            if error.code in _RETRIED_ACK:
+                raise UnreachableError(str(refusal), refusal.code) from None
+            raise refusal from None
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
+
+class _Opening:
+    """Says hello to one server."""
+
+    def __init__(self, connection: Connection, caller: Caller, question: Question) -> None:
+        self.url = connection.url
+        self.connection = connection
+        self._caller = caller
+        self._question = question
+
+    def run(self) -> tuple[Connection, Exchange, ChallengeCore]:
+        caller, asked = self._caller, self._question
+        exchange = Exchange(caller.server, caller.agent_id, caller.key)
+        hello = exchange.hello(asked.devices, asked.boot_id, asked.time, asked.seen_audit_size)
+        answer = self.connection.request("POST", "/agent/v1/hello", hello)
+        try:
+            core = exchange.challenge(answer, self.connection.certificate)
+        except ProtocolError as error:
+            self.connection.close()
+            raise explain(error, self.url, "hello") from None
+        return self.connection, exchange, core
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def open_session(
+    urls: Sequence[str], peers: Peers, deadline: Deadline, caller: Caller, question: Question
+) -> Session:
+    """Return a session with the first server that proves to be the pinned one."""
+
+    def connections(limit: Deadline) -> list[Connection]:
+        return [Connection(url, peers, limit) for url in urls]
+
+    contenders = [_Opening(each, caller, question) for each in connections(deadline)]
+    connection, exchange, core = first(contenders, deadline)
+    return Session(connection, exchange, core, connections)

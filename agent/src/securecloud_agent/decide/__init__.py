@@ -1,0 +1,1 @@
+"""Pure decisions: no file, clock, socket or process is touched here."""

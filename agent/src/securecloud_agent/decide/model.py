@@ -1,0 +1,69 @@
+"""The words in which decisions are made."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """What a device's volume is to the rest of the machine."""
+
+    CLOSED = "closed"
+    VERIFIED = "verified"
+    """Its key was proved in this boot; the kernel cannot open it."""
+    OPENED = "opened"
+    MOUNTED = "mounted"
+
+
+class Content(StrEnum):
+    """What lies on a volume's source."""
+
+    UNKNOWN = "unknown"
+    ABSENT = "absent"
+    BLANK = "blank"
+    LUKS = "luks"
+    OTHER = "other"
+
+
+class Kind(StrEnum):
+    """What can be done to a volume."""
+
+    FORMAT = "format"
+    VERIFY = "verify"
+    OPEN = "open"
+    MAKE_FILESYSTEM = "make_filesystem"
+    MOUNT = "mount"
+    LOCK = "lock"
+    REFUSE = "refuse"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One volume as this machine sees it.
+
+    `detail` says what the content is, or why it could not be read. `header_problem` names what is
+    wrong with a LUKS2 header, if anything. `remembered_uuid` is the LUKS UUID that this agent
+    itself opened before. `held` says that the operator locked the volume in this boot.
+    """
+
+    state: State = State.CLOSED
+    content: Content = Content.UNKNOWN
+    detail: str = ""
+    luks_uuid: str | None = None
+    header_problem: str | None = None
+    device_mapper: bool = True
+    remembered_uuid: str | None = None
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One step, and why it is taken."""
+
+    kind: Kind
+    reason: str
+
+    @property
+    def changes(self) -> bool:
+        """Say whether the machine is different afterwards."""
+        return self.kind not in {Kind.REFUSE, Kind.NOTHING}

@@ -1,0 +1,117 @@
+"""From a server's decision on one device and the sight of its volume to the steps to take."""
+
+from typing import TYPE_CHECKING
+
+from securecloud_agent.decide.model import Action, Content, Kind, Observed, State
+
+if TYPE_CHECKING:
+    from securecloud_protocol.messages import DeviceDecision, Volume
+
+Plan = tuple[Action, ...]
+
+
+def claim(observed: Observed) -> str:
+    """Return what to ask for: the `key` of a closed volume, a `check` of any other."""
+    return "key" if observed.state is State.CLOSED and not observed.held else "check"
+
+
+def plan(decision: "DeviceDecision", observed: Observed, volume: "Volume | None") -> Plan:
+    """Return the steps for one device; `volume` is the server's word, or the remembered one."""
+    if decision.outcome == "denied":
+        return _denied(decision, observed)
+    if decision.outcome == "pending":
+        return (Action(Kind.NOTHING, f"the server has not decided yet ({decision.code})"),)
+    if observed.held:
+        return (
+            Action(Kind.NOTHING, "locked by the operator; `securecloud-agent unlock` opens it"),
+        )
+    if observed.state is not State.CLOSED:
+        return _still_open(observed, volume)
+    if volume is None or decision.key is None:
+        return _refuse("the server granted the device but sent no key or no volume with it")
+    return _granted(observed, volume)
+
+
+def _refuse(reason: str) -> Plan:
+    return (Action(Kind.REFUSE, reason),)
+
+
+def _denied(decision: "DeviceDecision", observed: Observed) -> Plan:
+    if decision.code == "unavailable":
+        return (Action(Kind.NOTHING, "the server cannot decide now; what is open stays open"),)
+    if observed.state is State.CLOSED:
+        return (Action(Kind.NOTHING, f"denied ({decision.code}), and it is closed"),)
+    return (Action(Kind.LOCK, f"denied ({decision.code}) while {observed.state}"),)
+
+
+def _still_open(observed: Observed, volume: "Volume | None") -> Plan:
+    pinned = volume.luks_uuid if volume is not None else None
+    if pinned and observed.luks_uuid and observed.luks_uuid != pinned:
+        return _refuse(f"LUKS UUID {observed.luks_uuid} is open in the place of {pinned}")
+    if observed.state is State.OPENED and volume is not None and volume.mount_point:
+        return (Action(Kind.MOUNT, f"open but not mounted at {volume.mount_point}"),)
+    return (Action(Kind.NOTHING, f"the check passed and it is {observed.state}"),)
+
+
+def _granted(observed: Observed, volume: "Volume") -> Plan:
+    problem = _obstacle(observed, volume)
+    if problem is not None:
+        return _refuse(problem)
+    steps = []
+    if observed.content is Content.BLANK:
+        steps.append(Action(Kind.FORMAT, f"{volume.source} is blank and may be initialised"))
+    if not observed.device_mapper:
+        steps.append(Action(Kind.VERIFY, "this kernel has no device-mapper"))
+        return tuple(steps)
+    steps.append(Action(Kind.OPEN, "granted"))
+    if volume.initialise == "if_blank" and volume.luks_uuid is None and not volume.read_only:
+        # Also after a crash between format and acknowledgement: a finished one is left alone.
+        steps.append(Action(Kind.MAKE_FILESYSTEM, "not acknowledged as initialised yet"))
+    if volume.mount_point:
+        steps.append(Action(Kind.MOUNT, f"belongs at {volume.mount_point}"))
+    return tuple(steps)
+
+
+def _obstacle(observed: Observed, volume: "Volume") -> str | None:
+    """Return why a granted volume must not be touched, or None."""
+    if volume.iscsi is not None:
+        return "the volume is on iSCSI, which this agent cannot connect to yet"
+    pins = {uuid for uuid in (volume.luks_uuid, observed.remembered_uuid) if uuid}
+    if len(pins) > 1:
+        return (
+            f"the server pins LUKS UUID {volume.luks_uuid}, but this machine opened"
+            f" {observed.remembered_uuid} as this device before"
+        )
+    match observed.content:
+        case Content.BLANK:
+            return _why_not_format(volume, pins)
+        case Content.LUKS:
+            return _why_not_open(observed, volume, pins)
+        case Content.ABSENT:
+            return f"{volume.source} cannot be used: {observed.detail}"
+        case _:
+            return f"{volume.source} holds {observed.detail}; refusing to touch it"
+
+
+def _why_not_format(volume: "Volume", pins: set[str]) -> str | None:
+    if pins:
+        return (
+            f"{volume.source} is blank, but the device was initialised before (LUKS UUID"
+            f" {pins.pop()}); refusing to format it again"
+        )
+    if volume.initialise != "if_blank":
+        return f"{volume.source} is blank and the device's `initialise` is `never`"
+    if volume.read_only:
+        return f"{volume.source} is blank and the device is read-only; it cannot be initialised"
+    return None
+
+
+def _why_not_open(observed: Observed, volume: "Volume", pins: set[str]) -> str | None:
+    if observed.header_problem is not None:
+        return f"the LUKS header on {volume.source} is refused: {observed.header_problem}"
+    if pins and observed.luks_uuid not in pins:
+        return (
+            f"{volume.source} has LUKS UUID {observed.luks_uuid}, but {pins.pop()} is pinned for"
+            " this device"
+        )
+    return None

@@ -1,0 +1,85 @@
+"""Commands and their options. A command's module is imported only when it runs."""
+
+import argparse
+import importlib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from securecloud_agent import __version__
+from securecloud_agent.config import DEFAULT_PATH
+
+_DEVICE = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
+
+
+def _command(module: str) -> Callable[[argparse.Namespace], int]:
+    def run(arguments: argparse.Namespace) -> int:
+        found: Any = importlib.import_module(f"securecloud_agent.main.{module}")
+        status: int = found.command(arguments)
+        return status
+
+    return run
+
+
+def _device(text: str) -> str:
+    if not _DEVICE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a device name")
+    return text
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("expected whole seconds")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="securecloud-agent",
+        description="Proves this machine's state to the management server, and opens and locks its"
+        " encrypted volumes.",
+        epilog="Exit status: 0 done, 1 failed, 2 usage, 3 one is pending, 4 one is denied.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument(
+        "--config", type=Path, default=DEFAULT_PATH, metavar="PATH", help="default: %(default)s"
+    )
+    return parser
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed arguments; `command` is what to call with them."""
+    parser = _parser()
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(command=_command(name), name=name)
+        return command
+
+    configure = add("configure", "Write agent.toml from JSON settings on standard input, or ask.")
+    _flag(configure, "--check", "say what would change and write nothing")
+    enrol = add("enrol", "Bind this machine to the server that made the enrolment token.")
+    enrol.add_argument("--token-file", required=True, metavar="PATH", help="- for standard input")
+    unlock = add("unlock", "Ask for the keys of this machine's devices, open and mount them.")
+    unlock.add_argument("devices", nargs="*", type=_device, metavar="DEVICE")
+    unlock.add_argument(
+        "--wait", type=_seconds, default=0, metavar="SECONDS", help="keep asking while pending"
+    )
+    _flag(unlock, "--check", "say what would be asked for; ask for no key and change nothing")
+    lock = add("lock", "Unmount and close devices; they stay closed until `unlock` or a reboot.")
+    lock.add_argument("devices", nargs="*", type=_device, metavar="DEVICE")
+    status = add("status", "Show enrolment and devices; asks no server.")
+    facts = add("facts", "Show this machine's facts as a policy would see them.")
+    facts.add_argument(
+        "facts", nargs="*", metavar="NAME", help="NAME, or NAME=ARG,ARG for paths or packages"
+    )
+    add("run", "Stay in the foreground: unlock, keep asking while pending, check regularly.")
+    for command in (configure, enrol, unlock, lock, status, facts):
+        _flag(command, "--json", "print the result as JSON on standard output")
+    return parser.parse_args(argv)
+
+
+def _flag(parser: argparse.ArgumentParser, name: str, text: str) -> None:
+    parser.add_argument(name, action="store_true", help=text)

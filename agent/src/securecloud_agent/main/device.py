@@ -1,0 +1,162 @@
+"""Follows the server's decision on one device."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from securecloud_protocol.messages import AckResult, DeviceDecision, Volume
+
+from securecloud_agent.decide.model import Action, Content, Kind, Observed, State
+from securecloud_agent.decide.plan import plan
+from securecloud_agent.errors import AgentError, printable
+from securecloud_agent.main.hardening import wipe
+from securecloud_agent.main.outcome import Outcome
+from securecloud_agent.main.wiring import Agent
+from securecloud_agent.state.memory import DeviceMemory
+from securecloud_agent.volumes.volumes import Volumes
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What was done for a device, and what the server is told of it."""
+
+    outcome: Outcome
+    changed: bool
+    ack: AckResult | None
+
+
+class DeviceWork:
+    """Follows the server's decision on one device."""
+
+    def __init__(self, agent: Agent, volumes: Volumes, decision: DeviceDecision) -> None:
+        self._memory = agent.memory
+        self._volumes = volumes
+        self._decision = decision
+        self._name = decision.device
+        self._known = agent.memory.device(decision.device)
+        self._volume = decision.volume or _remembered_volume(self._known)
+
+    def follow(self) -> Followed:
+        """Decide, then act; a failure becomes part of the outcome."""
+        source = self._volume.source if self._volume else None
+        remembered = self._known.luks_uuid if self._known else None
+        observed = self._volumes.observe(self._name, source, remembered)
+        steps = plan(self._decision, observed, self._volume)
+        key = bytearray(self._decision.key or b"")
+        work = self._volumes.work(self._name, self._volume, key)
+        problem = ""
+        try:
+            for step in steps:
+                work.carry_out(step)
+        except AgentError as error:
+            problem = printable(error)
+        finally:
+            wipe(key)
+        done = work.done
+        if not problem and done.luks_uuid:
+            self._remember(done.luks_uuid)
+        volume = _volume_word(done.state, observed)
+        outcome = self._outcome(volume, problem, done.how)
+        ack = self._ack(steps, done.state, problem, done.luks_uuid, done.initialised, outcome)
+        return Followed(outcome, done.changed, ack)
+
+    def _outcome(self, volume: str, problem: str, how: str) -> Outcome:
+        decision = self._decision
+        return Outcome(
+            device=self._name,
+            outcome="failed" if problem else decision.outcome,
+            code="volume" if problem else decision.code,
+            detail=problem or _DETAILS.get(decision.code, decision.code),
+            volume=volume,
+            how=how,
+            retry_after=decision.retry_after,
+        )
+
+    def _remember(self, luks_uuid: str) -> None:
+        volume = self._volume
+        assert volume is not None
+        self._memory.remember_device(
+            self._name,
+            DeviceMemory(
+                source=volume.source,
+                filesystem=volume.filesystem,
+                mount_point=volume.mount_point,
+                options=volume.options,
+                read_only=volume.read_only,
+                luks_uuid=luks_uuid,
+                key_version=self._decision.key_version or 0,
+            ),
+        )
+
+    def _ack(
+        self,
+        steps: Sequence[Action],
+        state: State,
+        problem: str,
+        luks_uuid: str | None,
+        initialised: bool,
+        outcome: Outcome,
+    ) -> AckResult | None:
+        word = _ack_word(self._decision, steps, state, problem)
+        if word is None:
+            return None
+        version = self._decision.key_version
+        if version is None:
+            version = self._known.key_version if self._known else 0
+        return AckResult(
+            device=self._name,
+            key_version=version,
+            result=word,
+            luks_uuid=None if problem else luks_uuid,
+            initialised=initialised and not problem,
+            detail=printable(problem or outcome.how),
+        )
+
+
+_DETAILS = {
+    "approved": "the server released the key",
+    "checked": "the check passed",
+    "approval_required": "an administrator has to approve the request",
+    "delayed": "the policy approves after a delay",
+    "policy": "the machine does not meet the policy; the server's key request says which rule",
+    "rejected": "an administrator denied the request",
+    "revoked": "the device's key is revoked",
+    "disabled": "the device is disabled",
+    "quarantined": "the device is in quarantine: a clone or a rolled-back machine was seen",
+    "unknown_device": "the device is not registered for this agent",
+    "unavailable": "the server cannot get the key now",
+}
+
+
+def _ack_word(
+    decision: DeviceDecision, steps: Sequence[Action], state: State, problem: str
+) -> str | None:
+    """Return what to report of a device; nothing when there is nothing the server waits for."""
+    locked = any(step.kind is Kind.LOCK for step in steps)
+    if decision.outcome != "granted" and not locked:
+        return None
+    if problem:
+        return "failed"
+    if locked:
+        return "closed"
+    return "checked" if decision.key is None else str(state)
+
+
+def _volume_word(state: State, observed: Observed) -> str:
+    if state is State.CLOSED and observed.content is Content.BLANK:
+        return "blank"
+    return str(state)
+
+
+def _remembered_volume(known: DeviceMemory | None) -> Volume | None:
+    if known is None:
+        return None
+    return Volume(
+        source=known.source,
+        iscsi=None,
+        filesystem=known.filesystem,
+        mount_point=known.mount_point,
+        options=known.options,
+        read_only=known.read_only,
+        initialise="never",
+        luks_uuid=known.luks_uuid,
+    )

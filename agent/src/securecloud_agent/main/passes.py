@@ -1,0 +1,150 @@
+"""One pass: an exchange, the steps that follow from it, and the acknowledgement."""
+
+from collections.abc import Sequence
+
+from securecloud_protocol.messages import (
+    AckResult,
+    DeviceClaim,
+    EvidenceBody,
+    ReleaseBody,
+    ServerIdentity,
+)
+
+from securecloud_agent import __version__
+from securecloud_agent.client.connection import Peers
+from securecloud_agent.client.exchange import Caller, Question, Session, open_session
+from securecloud_agent.client.failures import RefusedError, UnreachableError
+from securecloud_agent.client.tls import Deadline
+from securecloud_agent.decide.audit import check_head
+from securecloud_agent.decide.clock import skew_warning
+from securecloud_agent.decide.model import State
+from securecloud_agent.decide.plan import claim
+from securecloud_agent.errors import warn
+from securecloud_agent.main.device import DeviceWork
+from securecloud_agent.main.outcome import Outcome, Passed, remember
+from securecloud_agent.main.wiring import Agent
+from securecloud_agent.probes.collect import collect
+from securecloud_agent.state.identity import identity_key, require_enrolled
+from securecloud_agent.state.memory import SeenHead
+from securecloud_agent.volumes.volumes import Volumes
+
+_BEGIN_ANEW = frozenset({"stale", "replayed", "expired"})
+_EVIDENCE_RESERVE = 5
+_ACK_SECONDS = 30.0
+
+
+def make_pass(agent: Agent, devices: tuple[str, ...]) -> Passed:
+    """Ask for `devices`, all of this agent's when empty; the caller holds the instance lock."""
+    return _Pass(agent).run(devices)
+
+
+def preview(agent: Agent, devices: tuple[str, ...]) -> Passed:
+    """Say what a pass would ask for. A Hello costs the server no write, and no key is asked for."""
+    return _Pass(agent).preview(devices)
+
+
+class _Pass:
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._memory = agent.memory
+        self._volumes: Volumes = agent.volumes()
+        self._peers = Peers(agent.settings.ca_file, agent.clocks.now)
+        known = require_enrolled(agent.settings.state_dir)
+        self._caller = Caller(
+            known.agent_id,
+            identity_key(agent.settings.state_dir),
+            ServerIdentity(known.server_id, known.kem_key, known.signing_key),
+        )
+
+    def run(self, devices: tuple[str, ...]) -> Passed:
+        deadline = Deadline(self._agent.settings.deadline, self._agent.clocks.monotonic)
+        try:
+            return self._run_once(devices, deadline)
+        except RefusedError as error:
+            if error.code not in _BEGIN_ANEW:
+                raise
+            return self._run_once(devices, deadline)
+
+    def _run_once(self, devices: tuple[str, ...], deadline: Deadline) -> Passed:
+        session = self._open(devices, deadline)
+        try:
+            release = session.release(self._evidence(session))
+            self._accept_audit_head(release)
+            return self._follow(session, release)
+        finally:
+            session.close()
+
+    def preview(self, devices: tuple[str, ...]) -> Passed:
+        deadline = Deadline(self._agent.settings.deadline, self._agent.clocks.monotonic)
+        session = self._open(devices, deadline)
+        session.close()
+        states = {device: self._volumes.state(device) for device in session.core.devices}
+        return Passed(
+            State.CLOSED in states.values(),
+            tuple(_foreseen(device, state) for device, state in states.items()),
+            0,
+        )
+
+    def _open(self, devices: tuple[str, ...], deadline: Deadline) -> Session:
+        now = int(self._agent.clocks.now())
+        question = Question(devices, self._agent.boot_id, now, self._memory.seen_head().size)
+        urls = self._urls()
+        session = open_session(urls, self._peers, deadline, self._caller, question)
+        skew = skew_warning(session.core.time, now)
+        if skew:
+            warn(skew)
+        return session
+
+    def _urls(self) -> list[str]:
+        """The server that answered last comes first."""
+        last = self._memory.last_server()
+        return sorted(self._agent.settings.servers, key=lambda url: url != last)
+
+    def _evidence(self, session: Session) -> EvidenceBody:
+        claims = tuple(
+            DeviceClaim(
+                device, claim(self._volumes.observe(device)), self._memory.lineage(device).presented
+            )
+            for device in session.core.devices
+        )
+        budget = max(1, session.core.lifetime - _EVIDENCE_RESERVE)
+        facts = collect(session.core.facts, self._agent.probe_context(), budget)
+        return EvidenceBody(__version__, self._agent.boot_id, claims, facts)
+
+    def _accept_audit_head(self, release: ReleaseBody) -> None:
+        seen, head = self._memory.seen_head(), release.audit
+        check_head(seen.size, seen.root, head.size, head.root, head.consistency)
+        if (seen.size, seen.root) != (head.size, head.root):
+            self._memory.remember_head(SeenHead(head.size, head.root))
+
+    def _follow(self, session: Session, release: ReleaseBody) -> Passed:
+        # On disk before anything else: without it the next exchange would look like a clone's.
+        for decision in release.decisions:
+            if decision.lineage is not None:
+                self._memory.receive_lineage(decision.device, decision.lineage)
+        done = [DeviceWork(self._agent, self._volumes, each).follow() for each in release.decisions]
+        self._acknowledge(session, [each.ack for each in done if each.ack is not None])
+        outcomes = tuple(each.outcome for each in done)
+        remember(self._agent, outcomes, session.url)
+        return Passed(any(each.changed for each in done), outcomes, release.check_interval)
+
+    def _acknowledge(self, session: Session, results: Sequence[AckResult]) -> None:
+        if not results:
+            return
+        clocks = self._agent.clocks
+        deadline = Deadline(_ACK_SECONDS, clocks.monotonic)
+        try:
+            session.acknowledge(tuple(results), deadline, clocks.pause, clocks.chance)
+        except (RefusedError, UnreachableError) as error:
+            warn(f"the server could not be told what was done: {error}")
+            return
+        for result in results:
+            self._memory.confirm_lineage(result.device)
+
+
+def _foreseen(device: str, state: State) -> Outcome:
+    if state is State.CLOSED:
+        detail = "would ask for the key"
+        return Outcome(device, "pending", "check_mode", detail, str(state), "", None)
+    detail = "is open; would ask for a check only"
+    return Outcome(device, "granted", "check_mode", detail, str(state), "", None)

@@ -1,0 +1,105 @@
+"""`run`: the agent as a service."""
+
+import argparse
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+from securecloud_agent.decide.schedule import ask_again_after
+from securecloud_agent.errors import AgentError, say
+from securecloud_agent.main.hardening import protect_process
+from securecloud_agent.main.outcome import Passed, failed, remember
+from securecloud_agent.main.passes import make_pass
+from securecloud_agent.main.wiring import Agent, make_agent
+from securecloud_agent.state.files import only_instance
+
+_CHECK_INTERVAL = 300
+
+Pass = Callable[[Agent, tuple[str, ...]], Passed]
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Work until SIGTERM or SIGINT; volumes stay as they are at the end."""
+    protect_process()
+    agent = make_agent(arguments.config)
+    service = Service(agent, make_pass)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, service.on_stop)
+    signal.signal(signal.SIGHUP, service.on_check)
+    with only_instance(agent.settings.state_dir / "run.lock", "run", wait=0):
+        service.work()
+    return 0
+
+
+class Service:
+    """Passes, one after the other, each followed by a wait that a signal cuts short."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        make: Pass,
+        wait: Callable[[threading.Event, float], object] = threading.Event.wait,
+    ) -> None:
+        self._agent = agent
+        self._make = make
+        self._wait = wait
+        self._wake = threading.Event()
+        self._stopping = False
+        self._failures = 0
+        self._told: dict[str, str] = {}
+
+    def on_stop(self, _number: int, _frame: FrameType | None) -> None:
+        """End after the pass under way."""
+        self._stopping = True
+        self._wake.set()
+
+    def on_check(self, _number: int, _frame: FrameType | None) -> None:
+        """Check now."""
+        self._wake.set()
+
+    def work(self) -> None:
+        """Pass and wait until told to stop."""
+        say("started")
+        while not self._stopping:
+            self._wake.clear()
+            pause = self.one_pass()
+            # A signal between the pass and here has set the event already, so nothing is missed.
+            if not self._stopping:
+                self._wait(self._wake, pause)
+        say("stopped; open volumes stay open")
+
+    def one_pass(self) -> float:
+        """Make one pass and return the seconds until the next."""
+        agent = self._agent
+        try:
+            with only_instance(agent.lock_file, "run"):
+                passed = self._make(agent, ())
+            broken = any(each.outcome == "failed" for each in passed.outcomes)
+            self._failures = self._failures + 1 if broken else 0
+        except AgentError as error:
+            self._failures += 1
+            self._tell("", str(error))
+            passed = Passed(False, failed(agent.memory.devices(), error), _CHECK_INTERVAL)
+            self._remember_failure(passed, error)
+        else:
+            self._tell("", "")
+            for each in passed.outcomes:
+                self._tell(
+                    each.device, f"{each.outcome} ({each.code}), {each.volume}: {each.detail}"
+                )
+        retries = [each.retry_after for each in passed.outcomes if each.outcome == "pending"]
+        return ask_again_after(
+            retries, self._failures, passed.check_interval, agent.clocks.chance()
+        )
+
+    def _remember_failure(self, passed: Passed, error: AgentError) -> None:
+        if error.code not in ("busy", "state"):
+            remember(self._agent, passed.outcomes, None)
+
+    def _tell(self, subject: str, text: str) -> None:
+        """Write a line only when something is different from the last pass."""
+        if self._told.get(subject, "") != text:
+            self._told[subject] = text
+            if text:
+                say(f"{subject}: {text}" if subject else text)

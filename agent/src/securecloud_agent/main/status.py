@@ -1,0 +1,66 @@
+"""`status`: what this machine knows without asking a server."""
+
+import argparse
+from typing import Any
+
+from securecloud_agent.main.output import print_json, print_table
+from securecloud_agent.main.wiring import Agent, make_agent
+from securecloud_agent.state.identity import read_enrolled
+from securecloud_agent.volumes.volumes import HELD
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Print enrolment, devices and the last outcome of each."""
+    agent = make_agent(arguments.config)
+    status = collect(agent)
+    if arguments.json:
+        print_json(status)
+    else:
+        _print(status)
+    return 0
+
+
+def collect(agent: Agent) -> dict[str, Any]:
+    """Return the status object."""
+    enrolled = read_enrolled(agent.settings.state_dir)
+    last = agent.memory.status()
+    outcomes: dict[str, Any] = last.get("devices", {})
+    volumes = agent.volumes()
+    names = sorted({*outcomes, *agent.memory.devices()})
+    return {
+        "agent_name": agent.settings.name,
+        "enrolled": enrolled is not None,
+        "agent_id": enrolled.agent_id if enrolled else None,
+        "server_id": enrolled.server_id if enrolled else None,
+        "fingerprint": enrolled.fingerprint if enrolled else None,
+        "server": last.get("server"),
+        "audit_size": agent.memory.seen_head().size,
+        "devices": [
+            {
+                **outcomes.get(name, {"device": name, "outcome": None, "code": None}),
+                "volume": str(volumes.state(name)),
+                "held": agent.marks.has(HELD, name),
+            }
+            for name in names
+        ],
+    }
+
+
+def _print(status: dict[str, Any]) -> None:
+    if status["enrolled"]:
+        print(f"{status['agent_name']} ({status['agent_id']})")
+        print(f"server {status['fingerprint']}, last reached at {status['server'] or 'never'}")
+    else:
+        print(f"{status['agent_name']} is not enrolled")
+    if status["devices"]:
+        heading = ["DEVICE", "VOLUME", "LAST ANSWER", "AT"]
+        rows = [
+            [
+                each["device"],
+                each["volume"] + (" (locked by the operator)" if each["held"] else ""),
+                f"{each['outcome']} ({each['code']})",
+                each.get("at", ""),
+            ]
+            for each in status["devices"]
+        ]
+        print_table([heading, *rows])

@@ -1,0 +1,96 @@
+"""`unlock`: ask, open, mount; lock what is denied."""
+
+import argparse
+from dataclasses import asdict, replace
+
+from securecloud_agent.decide.model import State
+from securecloud_agent.decide.schedule import ask_again_after, exit_status
+from securecloud_agent.errors import AgentError, say
+from securecloud_agent.main.hardening import protect_process
+from securecloud_agent.main.outcome import Outcome, Passed, failed, remember
+from securecloud_agent.main.output import print_json
+from securecloud_agent.main.passes import make_pass, preview
+from securecloud_agent.main.wiring import Agent, make_agent
+from securecloud_agent.state.files import only_instance
+from securecloud_agent.volumes.volumes import HELD
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Unlock devices; exit status 0 when all are granted."""
+    protect_process()
+    agent = make_agent(arguments.config)
+    devices = tuple(dict.fromkeys(arguments.devices))
+    if arguments.check:
+        passed = _attempt(agent, devices, check=True)
+    else:
+        with only_instance(agent.lock_file, "unlock"):
+            agent.marks.clear(HELD, devices or agent.marks.devices(HELD))
+        passed = _until_decided(agent, devices, arguments.wait)
+    _report(arguments, passed)
+    return 0 if arguments.check and passed.error is None else passed.status
+
+
+class _Passed:
+    """A pass, or the error that kept it from being made."""
+
+    def __init__(self, passed: Passed, error: AgentError | None = None) -> None:
+        self.changed = passed.changed
+        self.outcomes = passed.outcomes
+        self.error = error
+
+    @property
+    def status(self) -> int:
+        return 1 if self.error else exit_status([each.outcome for each in self.outcomes])
+
+
+def _attempt(agent: Agent, devices: tuple[str, ...], check: bool = False) -> _Passed:
+    try:
+        with only_instance(agent.lock_file, "unlock"):
+            return _Passed(preview(agent, devices) if check else make_pass(agent, devices))
+    except AgentError as error:
+        volumes = agent.volumes()
+        outcomes = tuple(
+            replace(each, volume=str(volumes.state(each.device)))
+            for each in failed(devices or agent.memory.devices(), error)
+        )
+        if not check and error.code != "busy":
+            remember(agent, outcomes, None)
+        return _Passed(Passed(False, outcomes, 0), error)
+
+
+def _until_decided(agent: Agent, devices: tuple[str, ...], wait: int) -> _Passed:
+    clocks = agent.clocks
+    give_up = clocks.monotonic() + wait
+    changed = False
+    while True:
+        passed = _attempt(agent, devices)
+        changed = passed.changed = changed or passed.changed
+        retries = [each.retry_after for each in passed.outcomes if each.outcome == "pending"]
+        left = give_up - clocks.monotonic()
+        if passed.error or not retries or left <= 0:
+            return passed
+        pause = min(left, ask_again_after(retries, 0, 0, clocks.chance()))
+        say(f"pending; asking again in {pause:.0f} s")
+        clocks.pause(pause)
+
+
+def _report(arguments: argparse.Namespace, passed: _Passed) -> None:
+    for each in passed.outcomes:
+        say(_line(each))
+    if passed.error is not None:
+        say(passed.error)
+    elif not passed.outcomes:
+        say("no devices are registered for this agent")
+    if arguments.json:
+        result = {
+            "changed": passed.changed,
+            "devices": [asdict(each) for each in passed.outcomes],
+        }
+        if passed.error is not None:
+            result["error"] = str(passed.error)
+        print_json(result)
+
+
+def _line(each: Outcome) -> str:
+    how = f"; {each.how}" if each.how and each.volume != State.CLOSED else ""
+    return f"{each.device}: {each.outcome} ({each.code}), {each.volume}: {each.detail}{how}"

@@ -1,0 +1,91 @@
+"""Puts the parts together for one command."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from securecloud_agent.config import Settings, load
+from securecloud_agent.errors import AgentError
+from securecloud_agent.run import run
+from securecloud_agent.state.files import private_directory
+from securecloud_agent.state.memory import BootMarks, Memory
+
+if TYPE_CHECKING:
+    from securecloud_agent.probes.context import Context
+    from securecloud_agent.volumes.volumes import Volumes
+
+_ROOT = Path("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Time and chance; the tests turn them."""
+
+    now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    pause: Callable[[float], None] = time.sleep
+    chance: Callable[[], float] = random.random
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """Settings and the agent's own files; other parts are made when a command needs them."""
+
+    settings: Settings
+    memory: Memory
+    marks: BootMarks
+    boot_id: str
+    clocks: Clocks
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by whoever exchanges, opens or locks."""
+        return self.settings.state_dir / "lock"
+
+    def volumes(self) -> "Volumes":
+        """Return the machine's volumes."""
+        from securecloud_agent.volumes.kernel import Kernel  # noqa: PLC0415 - start-up time
+        from securecloud_agent.volumes.volumes import Volumes  # noqa: PLC0415
+        from securecloud_agent.volumes.work import Tools  # noqa: PLC0415
+
+        return Volumes(Tools(run, Kernel(_ROOT), self.marks))
+
+    def probe_context(self) -> "Context":
+        """Return what the probes get."""
+        from securecloud_agent.probes.context import Context  # noqa: PLC0415 - start-up time
+        from securecloud_agent.providers.provider import load as load_provider  # noqa: PLC0415
+
+        provider = load_provider(self.settings.provider)(self.settings.location, _ROOT)
+        return Context(
+            root=_ROOT,
+            timeout=self.settings.probe_timeout,
+            clock=self.clocks.now,
+            supplied={"location": provider.location, "instance": provider.instance},
+        )
+
+
+def read_boot_id() -> str:
+    """Return the id of this boot, or a fixed one where the kernel tells none."""
+    try:
+        return (_ROOT / "proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise AgentError(f"the kernel's boot id cannot be read: {error.strerror}") from None
+
+
+def make_agent(config: Path, clocks: Clocks | None = None) -> Agent:
+    """Read the settings and see that the agent's folders are there and private."""
+    settings = load(config)
+    run_dir = settings.run_dir / "agent"
+    private_directory(settings.state_dir)
+    private_directory(run_dir)
+    boot_id = read_boot_id()
+    return Agent(
+        settings,
+        Memory(settings.state_dir),
+        BootMarks(run_dir, boot_id),
+        boot_id,
+        clocks or Clocks(),
+    )

@@ -1,0 +1,75 @@
+"""What every probe gets, and the small readers that several of them share."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from io import FileIO
+from pathlib import Path
+from time import time
+from typing import Any
+
+from securecloud_agent.errors import AgentError
+from securecloud_agent.run import Runner, run
+
+_LARGEST_FILE = 64 * 1024 * 1024
+_PIECE = 65536
+
+
+class ProbeError(AgentError):
+    """A fact cannot be had; the text becomes the fact's error."""
+
+    code = "probe"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where and how a probe looks. `timeout` in seconds holds for each probe and each program."""
+
+    root: Path = Path("/")
+    run: Runner = run
+    timeout: float = 10.0
+    clock: Callable[[], float] = time
+    supplied: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    """Facts that come from elsewhere: the provider's `location` and `instance`."""
+
+    def path(self, absolute: str) -> Path:
+        """Return where the machine's path `absolute` lies below `root`."""
+        return self.root / absolute.lstrip("/")
+
+    def text(self, absolute: str) -> str:
+        """Return the file's text; raise ProbeError when it cannot be read."""
+        return self.octets(absolute).decode("utf-8", "replace")
+
+    def octets(self, absolute: str, limit: int = _LARGEST_FILE) -> bytes:
+        """Return the file's first `limit` octets; raise ProbeError when it cannot be read."""
+        try:
+            with self.path(absolute).open("rb", buffering=0) as file:
+                return _read(file, limit)
+        except OSError as error:
+            raise ProbeError(f"{absolute} cannot be read: {error.strerror}") from None
+
+    def optional_text(self, absolute: str) -> str | None:
+        """Return the file's text, or None when there is no such file."""
+        return self.text(absolute) if self.path(absolute).exists() else None
+
+    def processes(self) -> Iterator[tuple[int, Path]]:
+        """Give the id and the /proc folder of each process."""
+        for folder in self.path("/proc").glob("[0-9]*"):
+            if folder.name.isdecimal():
+                yield int(folder.name), folder
+
+
+def _read(file: FileIO, limit: int) -> bytes:
+    # In pieces: sysctl files refuse a read that asks for megabytes (ENOMEM).
+    pieces = []
+    while limit > 0 and (piece := file.read(min(limit, _PIECE))):
+        pieces.append(piece)
+        limit -= len(piece)
+    return b"".join(pieces)
+
+
+def whole_number(text: str, what: str) -> int:
+    """Return the non-negative integer in `text`; raise ProbeError otherwise."""
+    digits = text.strip()
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 15):  # noqa: PLR2004 - fits 2**53
+        raise ProbeError(f"{what} is not a number")
+    return int(digits)

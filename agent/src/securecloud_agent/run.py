@@ -1,0 +1,119 @@
+"""The one subprocess wrapper: fixed argv, empty environment, secrets on a pipe, a time limit."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from securecloud_agent.errors import AgentError, printable
+
+SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+_PACKAGES = {
+    "cryptsetup": "cryptsetup-bin",
+    "blkid": "util-linux",
+    "wipefs": "util-linux",
+    "mount": "mount",
+    "umount": "mount",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
+}
+
+
+class ToolMissingError(AgentError):
+    """A program that the agent needs is not installed."""
+
+    code = "tool_missing"
+
+
+class ToolTimeoutError(AgentError):
+    """A program took longer than it may."""
+
+    code = "tool_timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A program that ended: exit status, and what it wrote."""
+
+    status: int
+    output: bytes
+    messages: str
+
+    @property
+    def complaint(self) -> str:
+        """The program's last message as one safe line, or its exit status."""
+        lines = [line.strip() for line in self.messages.splitlines() if line.strip()]
+        return printable(" / ".join(lines[-2:]) if lines else f"exit status {self.status}", 300)
+
+
+class Runner(Protocol):
+    """Runs programs; the tests have one that only records."""
+
+    def __call__(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        secret: bytearray | None = None,
+        pass_fds: tuple[int, ...] = (),
+    ) -> Finished:
+        """Run `argv` to its end and return what came of it; a non-zero status does not raise."""
+
+
+def locate(tool: str) -> str:
+    """Return the path of `tool`, looked for in the system's directories only."""
+    path = shutil.which(tool, path=SEARCH_PATH)
+    if path is None:
+        package = _PACKAGES.get(tool)
+        remedy = f"; install the Debian package {package}" if package else ""
+        raise ToolMissingError(f"the program {tool} is not installed{remedy}")
+    return path
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    secret: bytearray | None = None,
+    pass_fds: tuple[int, ...] = (),
+) -> Finished:
+    """Run `argv`; `secret` goes to its standard input and nowhere else.
+
+    A session of its own keeps a terminal's Ctrl-C away from a program that is writing to a disk.
+    """
+    with subprocess.Popen(
+        [locate(argv[0]), *argv[1:]],
+        stdin=subprocess.DEVNULL if secret is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"LC_ALL": "C", "PATH": SEARCH_PATH},
+        cwd="/",
+        bufsize=0,
+        pass_fds=pass_fds,
+        start_new_session=True,
+    ) as process:
+        try:
+            if secret is not None:
+                _feed(process, secret)
+            output, messages = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise ToolTimeoutError(f"{argv[0]} did not end within {timeout:g} s") from None
+    return Finished(process.returncode, output, messages.decode("utf-8", "replace"))
+
+
+def _feed(process: subprocess.Popen[bytes], secret: bytearray) -> None:
+    """Write straight from the caller's buffer, so that no copy outlives its wiping.
+
+    A pipe holds far more than a key, so this never waits.
+    """
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        os.write(process.stdin.fileno(), secret)
+    process.stdin.close()
+    process.stdin = None

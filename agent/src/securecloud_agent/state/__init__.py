@@ -1,0 +1,1 @@
+"""What the agent remembers between runs, each thing in a small file that is replaced atomically."""

@@ -1,0 +1,188 @@
+"""What is known of each device, of the audit log and of the last outcome."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from securecloud_protocol.encoding import b64u_decode, b64u_encode
+from securecloud_protocol.errors import ProtocolError
+
+from securecloud_agent.state.files import StateError, read_json, remove, write_json
+
+_LINEAGE_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """The secret that rolls at every release; `next` came with a release not yet acknowledged."""
+
+    current: bytes | None
+    next: bytes | None
+
+    @property
+    def presented(self) -> bytes | None:
+        """The newest that is on disk.
+
+        The server commits a new lineage before it answers and takes the previous one until the
+        next is presented or acknowledged. So the newest is right whether the acknowledgement, or
+        only its receipt, was lost; and when the release itself was lost, the newest here is the
+        server's previous.
+        """
+        return self.next or self.current
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """Where a device's volume was when it was last released; `luks_uuid` once it was ours."""
+
+    source: str
+    filesystem: str
+    mount_point: str | None
+    options: tuple[str, ...]
+    read_only: bool
+    luks_uuid: str | None
+    key_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeenHead:
+    """The last audit tree head: number of records and root hash (32 octets)."""
+
+    size: int
+    root: bytes
+
+
+class Memory:
+    """The files under `state_dir`. Device names are those that the protocol lets through."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._root = state_dir
+
+    def _device_file(self, room: str, device: str) -> Path:
+        folder = self._root / room
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder / f"{device}.json"
+
+    # Lineage
+
+    def lineage(self, device: str) -> Lineage:
+        """Return what is remembered of `device`'s lineage."""
+        path = self._device_file("lineage", device)
+        found = read_json(path) or {}
+        try:
+            return Lineage(_octets(found.get("current")), _octets(found.get("next")))
+        except (AttributeError, TypeError, ValueError, ProtocolError):
+            raise StateError(f"{path} is damaged; ask the administrator about quarantine") from None
+
+    def receive_lineage(self, device: str, value: bytes) -> None:
+        """Put a new lineage value on disk before anything is done with the release."""
+        self._write_lineage(device, Lineage(self.lineage(device).presented, value))
+
+    def confirm_lineage(self, device: str) -> None:
+        """Forget the previous value: the server has recorded the acknowledgement."""
+        known = self.lineage(device)
+        if known.next is not None:
+            self._write_lineage(device, Lineage(known.next, None))
+
+    def _write_lineage(self, device: str, lineage: Lineage) -> None:
+        write_json(
+            self._device_file("lineage", device),
+            {
+                "current": lineage.current and b64u_encode(lineage.current),
+                "next": lineage.next and b64u_encode(lineage.next),
+            },
+        )
+
+    # Devices
+
+    def devices(self) -> tuple[str, ...]:
+        """Return the names of all devices ever released to this machine."""
+        return tuple(sorted(path.stem for path in (self._root / "devices").glob("*.json")))
+
+    def device(self, name: str) -> DeviceMemory | None:
+        """Return what is remembered of the device `name`."""
+        path = self._device_file("devices", name)
+        found = read_json(path)
+        if found is None:
+            return None
+        try:
+            return DeviceMemory(**{**found, "options": tuple(found["options"])})
+        except (KeyError, TypeError):
+            raise StateError(f"{path} is damaged; remove it: the server knows the rest") from None
+
+    def remember_device(self, name: str, memory: DeviceMemory) -> None:
+        """Replace what is remembered of the device `name`."""
+        if self.device(name) != memory:
+            write_json(self._device_file("devices", name), asdict(memory))
+
+    # Audit log
+
+    def seen_head(self) -> SeenHead:
+        """Return the last tree head seen; size 0 before the first."""
+        path = self._root / "audit.json"
+        found = read_json(path)
+        if found is None:
+            return SeenHead(0, b"")
+        try:
+            return SeenHead(int(found["size"]), b64u_decode(found["root"]))
+        except (KeyError, TypeError, ValueError, AttributeError, ProtocolError):
+            raise StateError(f"{path} is damaged; tell whoever audits the server") from None
+
+    def remember_head(self, head: SeenHead) -> None:
+        """Remember `head`, so that a shorter or different log is noticed."""
+        write_json(self._root / "audit.json", {"size": head.size, "root": b64u_encode(head.root)})
+
+    # The last outcome
+
+    def status(self) -> dict[str, Any]:
+        """Return the last outcome of each device, and when."""
+        return read_json(self._root / "status.json") or {}
+
+    def remember_status(self, status: dict[str, Any]) -> None:
+        """Replace the last outcome; it never holds a secret."""
+        write_json(self._root / "status.json", status)
+
+    def last_server(self) -> str | None:
+        """Return the URL that answered last."""
+        found = self.status().get("server")
+        return found if isinstance(found, str) else None
+
+
+class BootMarks:
+    """Marks in `run_dir` that end with this boot: volumes proved, volumes held by the operator."""
+
+    def __init__(self, run_dir: Path, boot_id: str) -> None:
+        self._root = run_dir
+        self._boot_id = boot_id
+
+    def _file(self, kind: str, device: str) -> Path:
+        return self._root / f"{kind}-{device}.json"
+
+    def put(self, kind: str, device: str) -> None:
+        """Set the mark `kind` on `device`."""
+        write_json(self._file(kind, device), {"boot_id": self._boot_id})
+
+    def has(self, kind: str, device: str) -> bool:
+        """Say whether the mark `kind` was set on `device` since this boot."""
+        found = read_json(self._file(kind, device))
+        return isinstance(found, dict) and found.get("boot_id") == self._boot_id
+
+    def devices(self, kind: str) -> tuple[str, ...]:
+        """Return the devices that ever had the mark `kind` in this boot or an earlier one."""
+        prefix = f"{kind}-"
+        return tuple(path.stem.removeprefix(prefix) for path in self._root.glob(f"{prefix}*.json"))
+
+    def clear(self, kind: str, devices: Iterable[str]) -> None:
+        """Take the mark `kind` off `devices`."""
+        for device in devices:
+            remove(self._file(kind, device))
+
+
+def _octets(text: Any) -> bytes | None:
+    if text is None:
+        return None
+    octets = b64u_decode(text)
+    if len(octets) != _LINEAGE_BYTES:
+        raise ValueError("lineage of a wrong length")
+    return octets

@@ -1,0 +1,59 @@
+"""File systems: make, mount, unmount."""
+
+import os
+from pathlib import Path
+
+from securecloud_agent.run import Runner
+from securecloud_agent.volumes.kernel import Kernel
+from securecloud_agent.volumes.source import signature_on
+from securecloud_agent.volumes.trouble import VolumeError
+
+_MAKE_SECONDS = 600
+_MOUNT_SECONDS = 60
+_UNMOUNT_SECONDS = 120
+
+_MAKERS = {
+    "ext4": ("mkfs.ext4", "-q", "-E", "lazy_itable_init=1"),
+    "xfs": ("mkfs.xfs", "-q"),
+}
+
+
+def make(run: Runner, device: Path, filesystem: str) -> bool:
+    """Make a file system on `device` unless it has that one; any other content is refused."""
+    present = signature_on(device, run)
+    if present == filesystem:
+        return False
+    if present is not None:
+        raise VolumeError(f"the opened volume holds {present} instead of {filesystem}")
+    if filesystem not in _MAKERS:
+        raise VolumeError(f"{filesystem} is not a file system that this agent makes: ext4 or xfs")
+    done = run([*_MAKERS[filesystem], str(device)], timeout=_MAKE_SECONDS)
+    if done.status != 0:
+        raise VolumeError(f"{_MAKERS[filesystem][0]} failed: {done.complaint}")
+    return True
+
+
+def mount(
+    run: Runner, kernel: Kernel, device: Path, filesystem: str, where: str, options: tuple[str, ...]
+) -> None:
+    """Mount `device` at `where`, which is made when it is missing."""
+    if kernel.is_mount_point(where):
+        raise VolumeError(f"something else is mounted at {where}; unmount it first")
+    try:
+        Path(where).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VolumeError(f"{where} cannot be made a mount point: {error.strerror}") from None
+    argv = ["mount", "-t", filesystem, "-o", ",".join(options) or "defaults", "--"]
+    done = run([*argv, str(device), where], timeout=_MOUNT_SECONDS)
+    if done.status != 0:
+        raise VolumeError(f"it could not be mounted at {where}: {done.complaint}")
+
+
+def unmount(run: Runner, kernel: Kernel, where: str) -> None:
+    """Write out what is cached and unmount; says who is in the way."""
+    os.sync()
+    done = run(["umount", "--", where], timeout=_UNMOUNT_SECONDS)
+    if done.status != 0:
+        raise VolumeError(
+            f"{where} could not be unmounted: {done.complaint}; in use by {kernel.users_of(where)}"
+        )

@@ -1,0 +1,156 @@
+"""LUKS2 headers, parsed from a copy in memory before any key is tried on them.
+
+Whoever can write to the disk can write a header. One that says `cipher_null` opens with any
+passphrase and then stores what is written in plain text, so the cipher, the key slot and the
+UUID are checked here, and cryptsetup is given this very copy (see `ram_copy`), not the disk's.
+On-disk format: LUKS2 On-Disk Format Specification 1.1.
+"""
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from securecloud_agent.errors import AgentError, printable
+
+COPY_BYTES = 16 * 1024 * 1024
+MAGIC = b"LUKS\xba\xbe"
+CIPHER = "aes-xts-plain64"
+KEY_BYTES = 64
+SECTOR_SIZES = (512, 4096)
+
+_SECOND_MAGIC = b"SKUL\xba\xbe"
+_BINARY = struct.Struct(">6sHQQ48s32s64s40s48sQ184s64s")
+_BINARY_BYTES = 4096
+_LARGEST_AREA = 4 * 1024 * 1024
+_CHECKSUM = slice(448, 512)
+_KDFS = frozenset({"pbkdf2", "argon2i", "argon2id"})
+
+
+class HeaderError(AgentError):
+    """The header is damaged, or not one that this agent would have written."""
+
+    code = "header"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a sound header says."""
+
+    uuid: str
+    label: str
+    sequence: int
+    metadata: dict[str, Any]
+
+
+def parse(copy: bytes) -> Header:
+    """Parse both headers in `copy`; raise HeaderError unless they are whole and say the same.
+
+    cryptsetup takes the newer of the two, so a single checked one would not be enough.
+    """
+    first, size = _parse_one(copy, 0, MAGIC)
+    second, second_size = _parse_one(copy, size, _SECOND_MAGIC)
+    if first != second or size != second_size:
+        raise HeaderError("its two headers differ; `cryptsetup repair` can restore an older one")
+    return first
+
+
+def _parse_one(copy: bytes, offset: int, magic: bytes) -> tuple[Header, int]:
+    if len(copy) < offset + _BINARY_BYTES:
+        raise HeaderError("it is cut short")
+    fields = _BINARY.unpack_from(copy, offset)
+    found, version, size, sequence, label, algorithm, _, uuid, _, own_offset, _, checksum = fields
+    if found != magic:
+        raise HeaderError("one of its two headers is missing")
+    if version != 2:  # noqa: PLR2004 - LUKS version 2
+        raise HeaderError(f"it is LUKS version {version}, not 2")
+    if own_offset != offset or not _BINARY_BYTES < size <= _LARGEST_AREA or size % _BINARY_BYTES:
+        raise HeaderError("its size or place is not valid")
+    if algorithm.rstrip(b"\0") != b"sha256":
+        raise HeaderError("its checksum algorithm is not sha256")
+    area = bytearray(copy[offset : offset + size])
+    area[_CHECKSUM] = bytes(64)
+    if len(area) != size or hashlib.sha256(area).digest() != checksum[:32]:
+        raise HeaderError("its checksum does not match")
+    header = Header(_text(uuid), _text(label), sequence, _metadata(bytes(area[_BINARY_BYTES:])))
+    return header, size
+
+
+def _text(field: bytes) -> str:
+    return printable(field.split(b"\0", 1)[0].decode("utf-8", "replace"), 64)
+
+
+def _metadata(area: bytes) -> dict[str, Any]:
+    document, _, rest = area.partition(b"\0")
+    if rest.strip(b"\0"):
+        raise HeaderError("there is data behind its metadata")
+    try:
+        metadata = json.loads(document.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise HeaderError("its metadata is not JSON") from None
+    if not isinstance(metadata, dict):
+        raise HeaderError("its metadata is not a JSON object")
+    return metadata
+
+
+def check(header: Header) -> None:
+    """Raise HeaderError unless the header describes a volume as this agent formats them.
+
+    Exactly one key slot and one segment, both AES-XTS with a 512-bit key; no tokens, no pending
+    requirements such as an unfinished reencryption.
+    """
+    try:
+        _check_metadata(header.metadata)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise HeaderError("its metadata is not of the form that LUKS2 prescribes") from None
+
+
+def _expect(found: object, expected: object, what: str) -> None:
+    if found != expected or type(found) is not type(expected):
+        raise HeaderError(f"{what} is {printable(repr(found), 60)} instead of {expected!r}")
+
+
+def _check_metadata(metadata: dict[str, Any]) -> None:
+    _expect(len(metadata["keyslots"]), 1, "the number of key slots")
+    _expect(len(metadata["tokens"]), 0, "the number of tokens")
+    _expect(len(metadata["segments"]), 1, "the number of segments")
+    _expect(len(metadata["digests"]), 1, "the number of digests")
+    if metadata["config"].get("requirements"):
+        raise HeaderError("it asks for an unfinished operation such as reencryption")
+    (segment,) = metadata["segments"].values()
+    _expect(segment["type"], "crypt", "the segment's type")
+    _expect(segment["encryption"], CIPHER, "the cipher")
+    _expect("integrity" in segment, False, "the segment's integrity protection")
+    if segment["sector_size"] not in SECTOR_SIZES:
+        raise HeaderError("the sector size is neither 512 nor 4096")
+    _check_keyslot(metadata)
+
+
+def _check_keyslot(metadata: dict[str, Any]) -> None:
+    ((name, slot),) = metadata["keyslots"].items()
+    _expect(slot["type"], "luks2", "the key slot's type")
+    _expect(slot["key_size"], KEY_BYTES, "the key size")
+    _expect(slot["area"]["encryption"], CIPHER, "the key slot's cipher")
+    _expect(slot["area"]["key_size"], KEY_BYTES, "the key slot's key size")
+    if slot["kdf"]["type"] not in _KDFS:
+        raise HeaderError("the key slot's key derivation is unknown")
+    (digest,) = metadata["digests"].values()
+    _expect(digest["type"], "pbkdf2", "the digest's type")
+    _expect(digest["keyslots"], [name], "the digest's key slots")
+    _expect(digest["segments"], list(metadata["segments"]), "the digest's segments")
+
+
+@contextmanager
+def ram_copy(copy: bytes) -> Iterator[int]:
+    """Give a file descriptor of `copy` in memory, to be passed on as cryptsetup's `--header`."""
+    descriptor = os.memfd_create("luks-header", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(copy)
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,80 @@
+"""The volumes of this machine: what they are now, and how they are locked."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from securecloud_agent.decide.model import Content, Observed, State
+from securecloud_agent.errors import AgentError
+from securecloud_agent.volumes import filesystem
+from securecloud_agent.volumes.cryptsetup import Cryptsetup
+from securecloud_agent.volumes.source import Sight, look_at
+from securecloud_agent.volumes.work import VERIFIED, Tools, Work, mapper_name
+
+if TYPE_CHECKING:
+    from securecloud_protocol.messages import Volume
+
+HELD = "held"
+
+_MODPROBE_SECONDS = 20
+
+
+class Volumes:
+    """The volumes of this machine."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._kernel = tools.kernel
+        self._marks = tools.marks
+
+    def state(self, device: str) -> State:
+        """Return what the volume is to the machine now."""
+        mapping = self._kernel.mapping(mapper_name(device))
+        if mapping is not None:
+            mounted = self._kernel.mount_points(mapping.numbers)
+            return State.MOUNTED if mounted else State.OPENED
+        return State.VERIFIED if self._marks.has(VERIFIED, device) else State.CLOSED
+
+    def observe(
+        self, device: str, source: str | None = None, remembered_uuid: str | None = None
+    ) -> Observed:
+        """Return what decisions are made on; the source is looked at only when it is closed."""
+        state = self.state(device)
+        sight = Sight(Content.UNKNOWN, "unknown content")
+        if state is State.CLOSED and source is not None:
+            sight = look_at(Path(source), self._tools.run)
+        mapping = self._kernel.mapping(mapper_name(device))
+        return Observed(
+            state=state,
+            content=sight.content,
+            detail=sight.detail,
+            luks_uuid=mapping.luks_uuid if mapping is not None else sight.luks_uuid,
+            header_problem=sight.header_problem,
+            device_mapper=self._device_mapper(),
+            remembered_uuid=remembered_uuid,
+            held=self._marks.has(HELD, device),
+        )
+
+    def _device_mapper(self) -> bool:
+        if self._kernel.has_device_mapper():
+            return True
+        with suppress(AgentError):
+            self._tools.run(["modprobe", "-q", "dm_crypt"], timeout=_MODPROBE_SECONDS)
+        return self._kernel.has_device_mapper()
+
+    def lock(self, device: str) -> bool:
+        """Sync, unmount and close; return whether there was anything to do."""
+        mapper = mapper_name(device)
+        mapping = self._kernel.mapping(mapper)
+        if mapping is None:
+            was_verified = self._marks.has(VERIFIED, device)
+            self._marks.clear(VERIFIED, [device])
+            return was_verified
+        for where in reversed(self._kernel.mount_points(mapping.numbers)):
+            filesystem.unmount(self._tools.run, self._kernel, where)
+        Cryptsetup(self._tools.run, Path(mapper)).close(mapper)
+        return True
+
+    def work(self, device: str, volume: "Volume | None", key: bytearray) -> Work:
+        """Return the workbench for one device's steps. `key` stays the caller's, to be wiped."""
+        return Work(self._tools, device, self.state(device), volume, key, self.lock)

@@ -1,0 +1,190 @@
+"""Carries out the steps that were decided for one volume."""
+
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from securecloud_agent.decide.model import Action, Content, Kind, State
+from securecloud_agent.errors import AgentError
+from securecloud_agent.run import Runner
+from securecloud_agent.state.memory import BootMarks
+from securecloud_agent.volumes import filesystem
+from securecloud_agent.volumes.cryptsetup import Cryptsetup
+from securecloud_agent.volumes.kernel import Kernel
+from securecloud_agent.volumes.source import Sight, blank_again, look_at
+from securecloud_agent.volumes.trouble import VolumeError
+
+if TYPE_CHECKING:
+    from securecloud_protocol.messages import Volume
+
+VERIFIED = "verified"
+
+_NO_DEVICE_MAPPER = "this kernel has no device-mapper, so nothing was opened or mounted"
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What this room works with."""
+
+    run: Runner
+    kernel: Kernel
+    marks: BootMarks
+    new_uuid: Callable[[], uuid.UUID] = uuid.uuid4
+
+
+@dataclass(slots=True)
+class Done:
+    """What has become of one volume so far."""
+
+    state: State
+    how: str = ""
+    changed: bool = False
+    luks_uuid: str | None = None
+    initialised: bool = False
+
+
+def mapper_name(device: str) -> str:
+    """Return the device-mapper name of a device's volume."""
+    return f"sc-{device}"
+
+
+class Work:
+    """Carries out the steps for one device, in order; a step that fails raises AgentError."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        device: str,
+        state: State,
+        volume: "Volume | None",
+        key: bytearray,
+        lock: Callable[[str], bool],
+    ) -> None:
+        self._tools = tools
+        self._run = tools.run
+        self._device = device
+        self._volume = volume
+        self._key = key
+        self._lock_volume = lock
+        self._opened_here = False
+        self.done = Done(state)
+
+    def carry_out(self, action: Action) -> None:
+        """Take one step."""
+        if action.kind is Kind.REFUSE:
+            raise VolumeError(action.reason)
+        if action.kind is Kind.NOTHING:
+            self.done.how = self.done.how or action.reason
+            return
+        steps: dict[Kind, Callable[[], bool]] = {
+            Kind.FORMAT: self._format,
+            Kind.VERIFY: self._verify,
+            Kind.OPEN: self._open,
+            Kind.MAKE_FILESYSTEM: self._make_filesystem,
+            Kind.MOUNT: self._mount,
+            Kind.LOCK: self._lock,
+        }
+        try:
+            self.done.changed |= steps[action.kind]()
+        except AgentError:
+            if self._opened_here:
+                self._close_again()
+            raise
+
+    def _close_again(self) -> None:
+        """Leave nothing half-open; the next exchange begins from a closed volume."""
+        with suppress(AgentError):
+            self._lock_volume(self._device)
+            self.done.state = State.CLOSED
+
+    def _say(self, text: str) -> None:
+        self.done.how = f"{self.done.how}, {text}" if self.done.how else text
+
+    @property
+    def _target(self) -> "Volume":
+        if self._volume is None:
+            raise VolumeError("the server did not say where the volume is")
+        return self._volume
+
+    @property
+    def _mapped(self) -> Path:
+        return Path("/dev/mapper") / mapper_name(self._device)
+
+    def _look(self) -> Sight:
+        """Look again right before a step: what was seen earlier may have been replaced."""
+        sight = look_at(Path(self._target.source), self._run)
+        if sight.content is not Content.LUKS or sight.header_problem is not None:
+            problem = sight.header_problem or f"it holds {sight.detail}"
+            raise VolumeError(f"{self._target.source} is not as it was seen before: {problem}")
+        pinned = self._target.luks_uuid or self.done.luks_uuid
+        if pinned and sight.luks_uuid != pinned:
+            raise VolumeError(f"{self._target.source} was replaced: LUKS UUID {sight.luks_uuid}")
+        return sight
+
+    def _format(self) -> bool:
+        source = Path(self._target.source)
+        sight = look_at(source, self._run)
+        if sight.content is not Content.BLANK:
+            raise VolumeError(f"{source} is not blank any more: it holds {sight.detail}")
+        fresh = str(self._tools.new_uuid())
+        cryptsetup = Cryptsetup(self._run, source)
+        try:
+            cryptsetup.format(self._key, f"securecloud:{self._device}", fresh, sight.size)
+            self.done.luks_uuid = fresh
+            cryptsetup.verify(self._key, self._look().header)
+        except AgentError:
+            blank_again(source)
+            raise
+        self.done.initialised = True
+        self._say("formatted as LUKS2")
+        return True
+
+    def _verify(self) -> bool:
+        sight = self._look()
+        Cryptsetup(self._run, Path(self._target.source)).verify(self._key, sight.header)
+        self.done.luks_uuid = sight.luks_uuid
+        self._tools.marks.put(VERIFIED, self._device)
+        self.done.state = State.VERIFIED
+        skipped = "; no file system was made" if self.done.initialised else ""
+        self._say(
+            f"key proved with cryptsetup open --test-passphrase ({_NO_DEVICE_MAPPER}{skipped})"
+        )
+        return True
+
+    def _open(self) -> bool:
+        sight = self._look()
+        Cryptsetup(self._run, Path(self._target.source)).open(
+            self._key, sight.header, mapper_name(self._device), self._target.read_only
+        )
+        self.done.luks_uuid = sight.luks_uuid
+        self.done.state = State.OPENED
+        self._opened_here = True
+        self._say(f"opened as {self._mapped}")
+        return True
+
+    def _make_filesystem(self) -> bool:
+        made = filesystem.make(self._run, self._mapped, self._target.filesystem)
+        if made:
+            self.done.initialised = True
+            self._say(f"{self._target.filesystem} made")
+        return made
+
+    def _mount(self) -> bool:
+        volume = self._target
+        where = volume.mount_point or ""
+        options = (*volume.options, "ro") if volume.read_only else volume.options
+        filesystem.mount(
+            self._run, self._tools.kernel, self._mapped, volume.filesystem, where, options
+        )
+        self.done.state = State.MOUNTED
+        self._say(f"mounted at {where}")
+        return True
+
+    def _lock(self) -> bool:
+        changed = self._lock_volume(self._device)
+        self.done.state = State.CLOSED
+        self._say("locked")
+        return changed
