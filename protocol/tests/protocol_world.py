@@ -6,6 +6,7 @@ that message, and a way to seal other payload octets as the true sender would.
 
 import copy
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,10 +83,11 @@ class World:
     other: Agent = field(
         default_factory=lambda: Agent("a9e00000-0000-4000-8000-000000000002", "second agent")
     )
+    random: suite.RandomSource = os.urandom
 
     def __post_init__(self) -> None:
         self.keys: ServerKeys = generate_keys(self.server_id, stream(self.seed))
-        self.responder = Responder(self.keys, self.certificates)
+        self.responder = Responder(self.keys, self.certificates, self.random)
         self.identity = self.responder.identity
         self.known = {each.agent_id: each.public for each in (self.agent, self.other)}
         self.token = EnrolmentToken("t0k3n", stream("token secret")(32), self.responder.fingerprint)
@@ -95,7 +97,7 @@ class World:
 
     def exchange(self, agent: Agent | None = None) -> Exchange:
         agent = agent or self.agent
-        return Exchange(self.identity, agent.agent_id, agent.key)
+        return Exchange(self.identity, agent.agent_id, agent.key, self.random)
 
 
 def volume() -> wire.Volume:
@@ -170,8 +172,28 @@ def challenge(world: World, hello: bytes, **changes: Any) -> bytes:
     return world.responder.challenge(opened, **(arguments | changes))
 
 
-def release(world: World, opened: OpenedEvidence) -> bytes:
-    return world.responder.release(opened, decisions(), 300, audit_head(world.responder), NOW)
+def release(
+    world: World,
+    opened: OpenedEvidence,
+    decided: tuple[wire.DeviceDecision, ...] | None = None,
+) -> bytes:
+    head = audit_head(world.responder)
+    return world.responder.release(
+        opened, decisions() if decided is None else decided, 300, head, NOW
+    )
+
+
+@dataclass(frozen=True)
+class Script:
+    """What the two sides say in one exchange."""
+
+    asked: tuple[str, ...] = ("data", "logs")
+    devices: tuple[str, ...] = ("data", "logs")
+    facts: tuple[wire.FactRequest, ...] = FACTS
+    body: wire.EvidenceBody = field(default_factory=evidence_body)
+    decisions: tuple[wire.DeviceDecision, ...] = field(default_factory=decisions)
+    results: tuple[wire.AckResult, ...] = RESULTS
+    certificate: bytes = CERTIFICATE
 
 
 def refusal(action: Callable[[], object]) -> ErrorCode:
@@ -194,26 +216,28 @@ class Stage:
     enrolment: Enrolment
 
     @classmethod
-    def play(cls, world: World, agent: Agent | None = None) -> "Stage":
-        agent = agent or world.agent
+    def play(cls, world: World, script: Script | None = None) -> "Stage":
+        script, agent = script or Script(), world.agent
         responder, sent, waiting = world.responder, {}, {}
         exchange = world.exchange(agent)
-        enrolment = Enrolment(world.identity, agent.key)
+        enrolment = Enrolment(world.identity, agent.key, world.random)
         sent["server"] = responder.identity_message()
         sent["enrol"] = enrolment.request("web1", world.token)
         sent["enrolled"] = responder.enrolled(responder.open_enrol(sent["enrol"]), agent.agent_id)
-        sent["hello"] = exchange.hello(("data", "logs"), BOOT_ID, NOW, 5)
-        sent["challenge"] = challenge(world, sent["hello"])
+        sent["hello"] = exchange.hello(script.asked, BOOT_ID, NOW, 5)
+        sent["challenge"] = challenge(
+            world, sent["hello"], devices=script.devices, facts=script.facts
+        )
         waiting["challenge"] = copy.copy(exchange)
-        exchange.challenge(sent["challenge"], CERTIFICATE)
+        exchange.challenge(sent["challenge"], script.certificate)
         waiting["evidence"] = copy.copy(exchange)
-        sent["evidence"] = exchange.evidence(evidence_body())
+        sent["evidence"] = exchange.evidence(script.body)
         opened = responder.open_evidence(sent["evidence"], world.lookup, NOW)
-        sent["release"] = release(world, opened)
+        sent["release"] = release(world, opened, script.decisions)
         waiting["release"] = copy.copy(exchange)
         exchange.release(sent["release"])
         waiting["ack"] = copy.copy(exchange)
-        sent["ack"] = exchange.ack(RESULTS)
+        sent["ack"] = exchange.ack(script.results)
         sent["receipt"] = responder.receipt(responder.open_ack(sent["ack"], NOW))
         waiting["receipt"] = exchange
         return cls(world, sent, waiting, enrolment)

@@ -1,0 +1,86 @@
+"""What is said in the exchanges that `generate.py` records."""
+
+from dataclasses import replace
+
+from protocol_world import BOOT_ID, LUKS_UUID, Script, decisions, evidence_body, volume
+from securecloud_protocol import messages as wire
+
+
+def _waiting() -> Script:
+    return Script(
+        body=replace(evidence_body(), facts={}, proofs=()),
+        decisions=(
+            wire.DeviceDecision(
+                "data", "pending", "approval_required", "r-3", 15, None, None, None, None
+            ),
+            wire.DeviceDecision("logs", "denied", "policy", "r-4", None, None, None, None, None),
+        ),
+        results=(wire.AckResult("logs", 0, "closed", LUKS_UUID, False, "denied: policy"),),
+    )
+
+
+def _all_devices() -> Script:
+    plain = replace(
+        volume(), iscsi=None, mount_point=None, options=(), initialise="if_blank", luks_uuid=None
+    )
+    return Script(
+        asked=(),
+        devices=("d-0.x_y",),
+        facts=(),
+        body=wire.EvidenceBody("0.1.0", BOOT_ID, (wire.DeviceClaim("d-0.x_y", "key", None),), {}),
+        decisions=(
+            wire.DeviceDecision(
+                "d-0.x_y", "granted", "approved", None, None, bytes(64), 1, bytes(32), plain
+            ),
+        ),
+        results=(wire.AckResult("d-0.x_y", 1, "opened", LUKS_UUID, True, ""),),
+    )
+
+
+def _nothing() -> Script:
+    return Script(
+        asked=(),
+        devices=(),
+        facts=(),
+        body=wire.EvidenceBody("0.1.0", BOOT_ID, (), {}),
+        decisions=(),
+        results=(),
+    )
+
+
+def _unusual_text() -> Script:
+    facts = {
+        "users": wire.Fact(["root", "zoë", "\U0001f600", 'quo"te', "back\\slash"], "claimed", None),
+        "boot": wire.Fact({"uptime_seconds": 2**53 - 1, "skew": -(2**53 - 1)}, "claimed", None),
+        "instance": wire.Fact({"user_data": "line\nline\ttab"}, "cloud_signed", None),
+        "packages": wire.Fact({}, "claimed", None),
+        "tpm": wire.Fact(None, None, "kein Gerät"),
+        "deep": wire.Fact([[[[[[[[[[[1]]]]]]]]]]], "tpm_quoted", None),
+    }
+    requests = (wire.FactRequest("file_digests", ("/etc/naïve file", "/srv/" + "x" * 1000)),)
+    return Script(facts=requests, body=replace(evidence_body(), facts=facts))
+
+
+def _many_devices() -> Script:
+    names = tuple(f"device-{number:02}" for number in range(wire.MAX_DEVICES))
+    granted, _ = decisions()
+    return Script(
+        asked=names,
+        devices=names,
+        body=replace(
+            evidence_body(), devices=tuple(wire.DeviceClaim(name, "key", None) for name in names)
+        ),
+        decisions=tuple(replace(granted, device=name) for name in names),
+        results=tuple(wire.AckResult(name, 3, "mounted", None, False, "") for name in names),
+    )
+
+
+SCRIPTS: dict[str, Script] = {
+    "a key and a check are granted": Script(),
+    "one device waits and one is denied": _waiting(),
+    "all devices of the agent, a blank volume": _all_devices(),
+    "an agent without devices": _nothing(),
+    "unusual text and the largest integers": _unusual_text(),
+    "as many devices as there may be": _many_devices(),
+    "the server is seen under a new certificate": Script(certificate=b"the new certificate"),
+}
