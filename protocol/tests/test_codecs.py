@@ -17,15 +17,15 @@ class Pair:
     right: int
 
 
-PAIR = codecs.record(Pair, left=codecs.text(r"[a-z]+"), right=codecs.integer(0, 9))
-UNIQUE = codecs.items(codecs.text(r"[a-z]"), 2, unique=str)
-TABLE = codecs.table(codecs.text(r"[a-z]"), codecs.boolean, 1)
+PAIR = codecs.record(Pair, left=codecs.text("letters", r"[a-z]+"), right=codecs.integer(0, 9))
+UNIQUE = codecs.items(codecs.text("letters", r"[a-z]"), 2, unique=str)
+TABLE = codecs.table(codecs.text("letters", r"[a-z]"), codecs.boolean, 1)
 FREE = codecs.json_value(3)
 
 ACCEPTED: list[tuple[Codec[Any], Any, Any]] = [
     (codecs.octets(2), b64u_encode(b"ab"), b"ab"),
     (codecs.octets(0, 2), "", b""),
-    (codecs.text(r"[a-z]+"), "abc", "abc"),
+    (codecs.text("letters", r"[a-z]+"), "abc", "abc"),
     (codecs.choice("on", "off"), "on", "on"),
     (codecs.integer(-1, 5), -1, -1),
     (codecs.boolean, False, False),
@@ -41,8 +41,8 @@ REFUSED: list[tuple[Codec[Any], Any]] = [
     (codecs.octets(2), b64u_encode(b"abc")),
     (codecs.octets(2), None),
     (codecs.octets(2), [b64u_encode(b"ab")]),
-    (codecs.text(r"[a-z]+"), "abc\n"),
-    (codecs.text(r"[a-z]+"), ["abc"]),
+    (codecs.text("letters", r"[a-z]+"), "abc\n"),
+    (codecs.text("letters", r"[a-z]+"), ["abc"]),
     (codecs.choice("on", "off"), "ON"),
     (codecs.choice("on", "off"), ["on"]),
     (codecs.integer(0, 5), True),
@@ -83,7 +83,7 @@ def test_anything_else_is_malformed(codec: Codec[Any], encoded: Any) -> None:
     ("codec", "value"),
     [
         (codecs.octets(2), b"a"),
-        (codecs.text(r"[a-z]+"), "A"),
+        (codecs.text("letters", r"[a-z]+"), "A"),
         (codecs.choice("on"), "off"),
         (codecs.integer(0, 5), 6),
         (codecs.boolean, 1),

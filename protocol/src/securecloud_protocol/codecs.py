@@ -8,7 +8,7 @@ ever sent that the peer must refuse.
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from securecloud_protocol.encoding import MAX_INTEGER, b64u_decode, b64u_encode
@@ -19,10 +19,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Codec(Generic[T]):
-    """A pair of functions between a JSON value and `T`."""
+    """A pair of functions between a JSON value and `T`, and what SPEC.md calls such a value."""
 
     decode: Callable[[Any], T]
     encode: Callable[[T], Any]
+    name: str
+    members: Mapping[str, "Codec[Any]"] = field(default_factory=dict)
 
 
 def octets(minimum: int, maximum: int | None = None) -> Codec[bytes]:
@@ -44,19 +46,20 @@ def octets(minimum: int, maximum: int | None = None) -> Codec[bytes]:
         check_length(value)
         return b64u_encode(value)
 
-    return Codec(decode, encode)
+    name = f"{minimum} octets" if minimum == limit else f"{minimum} to {limit} octets"
+    return Codec(decode, encode, name)
 
 
-def text(pattern: str) -> Codec[str]:
-    """Text that matches the whole of `pattern`."""
+def text(name: str, pattern: str) -> Codec[str]:
+    """Text that matches the whole of `pattern`; `name` is what such text is called."""
     compiled = re.compile(pattern)
 
     def check(value: Any) -> str:
         if not isinstance(value, str) or not compiled.fullmatch(value):
-            raise malformed(f"expected text like {pattern}")
+            raise malformed(f"expected {name}")
         return value
 
-    return Codec(check, check)
+    return Codec(check, check, name)
 
 
 def choice(*values: str) -> Codec[str]:
@@ -67,7 +70,7 @@ def choice(*values: str) -> Codec[str]:
             raise malformed(f"expected one of {', '.join(values)}")
         return value
 
-    return Codec(check, check)
+    return Codec(check, check, "one of " + ", ".join(f"`{value}`" for value in values))
 
 
 def integer(minimum: int, maximum: int) -> Codec[int]:
@@ -78,7 +81,7 @@ def integer(minimum: int, maximum: int) -> Codec[int]:
             raise malformed(f"expected an integer from {minimum} to {maximum}")
         return value
 
-    return Codec(check, check)
+    return Codec(check, check, f"integer {minimum} to {maximum}")
 
 
 def _check_boolean(value: Any) -> bool:
@@ -87,7 +90,7 @@ def _check_boolean(value: Any) -> bool:
     return value
 
 
-boolean: Codec[bool] = Codec(_check_boolean, _check_boolean)
+boolean: Codec[bool] = Codec(_check_boolean, _check_boolean, "boolean")
 
 
 def optional(inner: Codec[T]) -> Codec[T | None]:
@@ -95,6 +98,7 @@ def optional(inner: Codec[T]) -> Codec[T | None]:
     return Codec(
         lambda value: None if value is None else inner.decode(value),
         lambda value: None if value is None else inner.encode(value),
+        f"{inner.name}, or null",
     )
 
 
@@ -120,7 +124,8 @@ def items(
         check(values)
         return [inner.encode(value) for value in values]
 
-    return Codec(decode, encode)
+    name = f"list of at most {maximum}: {inner.name}"
+    return Codec(decode, encode, f"{name}; no two alike" if unique else name)
 
 
 def table(key: Codec[str], inner: Codec[T], maximum: int) -> Codec[Mapping[str, T]]:
@@ -138,7 +143,7 @@ def table(key: Codec[str], inner: Codec[T], maximum: int) -> Codec[Mapping[str, 
         check(value)
         return {key.encode(name): inner.encode(item) for name, item in value.items()}
 
-    return Codec(decode, encode)
+    return Codec(decode, encode, f"object of at most {maximum}: {key.name} to {inner.name}")
 
 
 def json_value(maximum_depth: int) -> Codec[Any]:
@@ -165,7 +170,7 @@ def json_value(maximum_depth: int) -> Codec[Any]:
             check_text(value)
         return value
 
-    return Codec(check, check)
+    return Codec(check, check, f"any JSON, at most {maximum_depth} deep")
 
 
 def record(cls: type[T], **members: Codec[Any]) -> Codec[T]:
@@ -197,7 +202,7 @@ def record(cls: type[T], **members: Codec[Any]) -> Codec[T]:
                 raise malformed(f"{cls.__name__}.{name}: {error.detail}") from None
         return encoded
 
-    return Codec(decode, encode)
+    return Codec(decode, encode, f"`{cls.__name__}`", members)
 
 
 def checked(inner: Codec[T], problem: Callable[[T], str | None]) -> Codec[T]:
@@ -209,4 +214,8 @@ def checked(inner: Codec[T], problem: Callable[[T], str | None]) -> Codec[T]:
             raise malformed(found)
         return value
 
-    return Codec(lambda value: check(inner.decode(value)), lambda value: inner.encode(check(value)))
+    return dataclasses.replace(
+        inner,
+        decode=lambda value: check(inner.decode(value)),
+        encode=lambda value: inner.encode(check(value)),
+    )

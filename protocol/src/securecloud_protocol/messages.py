@@ -46,11 +46,11 @@ MAX_TOKEN_BYTES = 8192
 _UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069"
 """Control characters, line separators and marks that reorder text: they would forge log lines."""
 
-_NAME = text(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
-_UUID = text(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_WORD = text(r"[a-z0-9_]{1,64}")
-_PATH = text(rf"/(?!(?:.*/)?\.{{1,2}}(?:/|$))[^{_UNPRINTABLE}]{{0,1023}}")
-_LINE = text(rf"[^{_UNPRINTABLE}]{{0,1024}}")
+_NAME = text("name", r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
+_UUID = text("UUID", r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_WORD = text("word", r"[a-z0-9_]{1,64}")
+_PATH = text("path", rf"/(?!(?:.*/)?\.{{1,2}}(?:/|$))[^{_UNPRINTABLE}]{{0,1023}}")
+_LINE = text("line", rf"[^{_UNPRINTABLE}]{{0,1024}}")
 _TIME = integer(0, MAX_INTEGER)
 _SECONDS = integer(0, 366 * 86400)
 _NONCE = octets(NONCE_BYTES)
@@ -112,7 +112,7 @@ ENROL = record(
     agent_name=_NAME,
     identity_key=octets(SIGNING_KEY_BYTES),
     nonce=_NONCE,
-    token_id=text(r"[a-z0-9]{1,64}"),
+    token_id=text("token id", r"[a-z0-9]{1,64}"),
     sealed_secret=_SEALED_SECRET,
 )
 
@@ -169,6 +169,9 @@ class FactRequest:
     args: tuple[str, ...] = ()
 
 
+FACT_REQUEST = record(FactRequest, name=_WORD, args=items(_LINE, 256))
+
+
 @dataclass(frozen=True, slots=True)
 class ChallengeCore:
     """What the server asks. `lifetime` is in seconds from the server's `time`."""
@@ -189,9 +192,7 @@ CHALLENGE_CORE = record(
     time=_TIME,
     lifetime=integer(1, 300),
     devices=_DEVICES,
-    facts=items(
-        record(FactRequest, name=_WORD, args=items(_LINE, 256)), 64, unique=attrgetter("name")
-    ),
+    facts=items(FACT_REQUEST, 64, unique=attrgetter("name")),
     policy_digest=_DIGEST,
 )
 
@@ -256,12 +257,23 @@ class DeviceClaim:
     lineage: bytes | None = field(repr=False)
 
 
+DEVICE_CLAIM = record(
+    DeviceClaim,
+    device=_NAME,
+    want=choice("key", "check"),
+    lineage=optional(octets(LINEAGE_BYTES)),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Proof:
     """A TPM quote or a cloud's signature over the transcript; `kind` says which."""
 
     kind: str
     data: bytes
+
+
+PROOF = record(Proof, kind=_WORD, data=octets(1, 32768))
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,20 +289,11 @@ class EvidenceBody:
 
 EVIDENCE_BODY = record(
     EvidenceBody,
-    agent_version=text(r"[0-9A-Za-z.+-]{1,32}"),
+    agent_version=text("version", r"[0-9A-Za-z.+-]{1,32}"),
     boot_id=_UUID,
-    devices=items(
-        record(
-            DeviceClaim,
-            device=_NAME,
-            want=choice("key", "check"),
-            lineage=optional(octets(LINEAGE_BYTES)),
-        ),
-        MAX_DEVICES,
-        unique=attrgetter("device"),
-    ),
+    devices=items(DEVICE_CLAIM, MAX_DEVICES, unique=attrgetter("device")),
     facts=table(_WORD, FACT, 64),
-    proofs=items(record(Proof, kind=_WORD, data=octets(1, 32768)), 8),
+    proofs=items(PROOF, 8),
 )
 
 
@@ -314,6 +317,14 @@ class IscsiTarget:
     lun: int
 
 
+ISCSI_TARGET = record(
+    IscsiTarget,
+    portal=text("portal", r"[0-9A-Za-z.:\[\]-]{1,255}"),
+    target=text("iSCSI name", r"[0-9A-Za-z.:-]{1,223}"),
+    lun=integer(0, 16383),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Volume:
     """What the agent needs to connect, open and mount.
@@ -335,17 +346,10 @@ class Volume:
 VOLUME = record(
     Volume,
     source=_PATH,
-    iscsi=optional(
-        record(
-            IscsiTarget,
-            portal=text(r"[0-9A-Za-z.:\[\]-]{1,255}"),
-            target=text(r"[0-9A-Za-z.:-]{1,223}"),
-            lun=integer(0, 16383),
-        )
-    ),
+    iscsi=optional(ISCSI_TARGET),
     filesystem=_WORD,
     mount_point=optional(_PATH),
-    options=items(text(r"[0-9A-Za-z_.=:/@%+-]{1,128}"), 32),
+    options=items(text("mount option", r"[0-9A-Za-z_.=:/@%+-]{1,128}"), 32),
     read_only=boolean,
     initialise=choice("never", "if_blank"),
     luks_uuid=optional(_UUID),
@@ -406,7 +410,7 @@ DEVICE_DECISION = checked(
         device=_NAME,
         outcome=choice("granted", "pending", "denied"),
         code=choice(*DECISION_CODES),
-        request_id=optional(text(r"[0-9a-zA-Z-]{1,64}")),
+        request_id=optional(text("request id", r"[0-9a-zA-Z-]{1,64}")),
         retry_after=optional(_SECONDS),
         key=optional(octets(DEVICE_KEY_BYTES)),
         key_version=optional(_KEY_VERSION),
@@ -432,6 +436,16 @@ class AuditHead:
     consistency: tuple[bytes, ...]
 
 
+AUDIT_HEAD = record(
+    AuditHead,
+    size=_TIME,
+    root=_DIGEST,
+    time=_TIME,
+    signature=octets(SIGNATURE_BYTES),
+    consistency=items(_DIGEST, 64),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ReleaseBody:
     """The server's answer. `check_interval` is in seconds."""
@@ -448,14 +462,7 @@ RELEASE_BODY = record(
     session_id=_SESSION_ID,
     decisions=items(DEVICE_DECISION, MAX_DEVICES, unique=attrgetter("device")),
     check_interval=_SECONDS,
-    audit=record(
-        AuditHead,
-        size=_TIME,
-        root=_DIGEST,
-        time=_TIME,
-        signature=octets(SIGNATURE_BYTES),
-        consistency=items(_DIGEST, 64),
-    ),
+    audit=AUDIT_HEAD,
     ack_token=_TOKEN,
 )
 
@@ -472,6 +479,17 @@ class AckResult:
     detail: str
 
 
+ACK_RESULT = record(
+    AckResult,
+    device=_NAME,
+    key_version=_KEY_VERSION,
+    result=choice("mounted", "opened", "verified", "checked", "closed", "failed"),
+    luks_uuid=optional(_UUID),
+    initialised=boolean,
+    detail=_LINE,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Ack:
     """Tells what was opened, mounted or closed; makes a granted key *delivered*."""
@@ -485,19 +503,7 @@ ACK = record(
     Ack,
     session_id=_SESSION_ID,
     ack_token=_TOKEN,
-    results=items(
-        record(
-            AckResult,
-            device=_NAME,
-            key_version=_KEY_VERSION,
-            result=choice("mounted", "opened", "verified", "checked", "closed", "failed"),
-            luks_uuid=optional(_UUID),
-            initialised=boolean,
-            detail=_LINE,
-        ),
-        MAX_DEVICES,
-        unique=attrgetter("device"),
-    ),
+    results=items(ACK_RESULT, MAX_DEVICES, unique=attrgetter("device")),
 )
 
 
