@@ -116,6 +116,9 @@ class AuditLog(Protocol):
     def append(self, event: AuditEvent) -> int:
         """Append in this transaction; return the sequence number."""
 
+    def size(self) -> int:
+        """Return how many events there are, this transaction's included."""
+
     def head(self) -> TreeHead:
         """Return the signed head, this transaction's events included."""
 

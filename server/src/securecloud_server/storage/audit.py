@@ -80,6 +80,11 @@ class SqlAuditLog:
         self._events.append(event_row(seq, at, body, event))
         return seq
 
+    def size(self) -> int:
+        """Return how many events there are, this transaction's included."""
+        self._ensure_loaded()
+        return self._size
+
     def head(self) -> TreeHead:
         """Return the signed head, this transaction's events included."""
         self._ensure_loaded()

@@ -1,0 +1,114 @@
+"""The exchange in which an agent proves its machine's state and gets keys: protocol version 1.
+
+Hello reads, Evidence decides and commits once, Ack confirms. A key leaves only after the decision
+and its audit record are on disk.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from securecloud_protocol.errors import ErrorCode, ProtocolError
+from securecloud_protocol.server import OpenedHello, Responder
+
+from securecloud_server.domain.errors import Unavailable
+from securecloud_server.domain.ports import Clock, Database, Keystore, RandomSource, Transaction
+from securecloud_server.domain.records import Actor, Agent, AuditEvent
+from securecloud_server.services.exchange_ack import Acknowledgement
+from securecloud_server.services.exchange_identities import Identities, Refused
+from securecloud_server.services.exchange_release import Release
+from securecloud_server.services.exchange_situation import (
+    fact_requests,
+    policy_digest,
+    resolve,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeTimes:
+    """Times in seconds; see `settings.PolicySettings`."""
+
+    session_lifetime: int = 30
+    pending_retry: int = 15
+    approval_lifetime: int = 3600
+    check_interval: int = 300
+
+
+Observer = Callable[[str, str], None]
+"""Told of every decision on a device: (outcome, code)."""
+
+
+def _nobody(_outcome: str, _code: str) -> None:
+    """Observe nothing."""
+
+
+class ExchangeService:
+    """Answers Hello, Evidence and Ack. Raises ProtocolError; `detail` is for the log only.
+
+    `source` is always the address that the message came from.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        keystore: Keystore,
+        responder: Responder,
+        clock: Clock,
+        random: RandomSource,
+        times: ExchangeTimes,
+        observe: Observer = _nobody,
+    ) -> None:
+        self._database = database
+        self._responder = responder
+        self._clock = clock
+        self._times = times
+        self._release = Release(database, keystore, responder, random, times, observe)
+        self._acknowledgement = Acknowledgement(database, responder)
+
+    def hello(self, data: bytes, source: str) -> bytes:
+        """Return the Challenge: which devices, and which facts their policies need."""
+        return self._refusing(lambda: self._hello(data, source))
+
+    def evidence(self, data: bytes, source: str) -> bytes:
+        """Return the Release: a decision on every device, with its key where granted."""
+        return self._refusing(lambda: self._release.answer(data, source, int(self._clock())))
+
+    def ack(self, data: bytes, source: str) -> bytes:
+        """Record what became of the keys; return the Receipt."""
+        return self._refusing(
+            lambda: self._acknowledgement.answer(data, source, int(self._clock()))
+        )
+
+    def _hello(self, data: bytes, source: str) -> bytes:
+        with self._database.read() as tx:
+            identities = Identities(tx)
+            opened = self._responder.open_hello(data, identities)
+            return self._challenge(tx, opened, identities.agent, source)
+
+    def _challenge(self, tx: Transaction, opened: OpenedHello, agent: Agent, source: str) -> bytes:
+        try:
+            assignments = resolve(tx, agent, opened.hello.devices)
+        except ProtocolError as error:
+            actor = Actor("agent", agent.name, None, source)
+            event = AuditEvent(
+                actor, "exchange.refused", f"agent:{agent.name}", "refused", error.detail
+            )
+            raise Refused(error.code, event) from None
+        return self._responder.challenge(
+            opened,
+            tuple(device.name for device, _ in assignments),
+            fact_requests(assignments),
+            policy_digest(assignments),
+            int(self._clock()),
+            self._times.session_lifetime,
+        )
+
+    def _refusing(self, answer: Callable[[], bytes]) -> bytes:
+        """Run one step; a refusal of a known agent is audited before it is raised."""
+        try:
+            return answer()
+        except Refused as refusal:
+            event = refusal.event
+            self._database.write(lambda tx: tx.audit.append(event))
+            raise
+        except Unavailable as error:
+            raise ProtocolError(ErrorCode.UNAVAILABLE, str(error)) from error

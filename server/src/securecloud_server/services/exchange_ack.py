@@ -1,0 +1,123 @@
+"""Ack in, Receipt out: what became of the keys on the machine."""
+
+from dataclasses import dataclass, replace
+
+from securecloud_protocol import messages as wire
+from securecloud_protocol.errors import ErrorCode, ProtocolError
+from securecloud_protocol.server import OpenedAck, Responder
+
+from securecloud_server.domain import requests as life
+from securecloud_server.domain.errors import Conflict, NotFound
+from securecloud_server.domain.ports import Database, Transaction
+from securecloud_server.domain.records import Actor, Agent, AuditEvent
+from securecloud_server.services import exchange_audit as audit
+from securecloud_server.services.exchange_identities import Refused
+from securecloud_server.services.exchange_release import lineage_tag
+from securecloud_server.services.exchange_situation import DeviceView, observe
+
+_IN_USE = frozenset({"mounted", "opened", "verified"})
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One authenticated Ack."""
+
+    opened: OpenedAck
+    agent: Agent
+    actor: Actor
+    now: int
+
+
+class Acknowledgement:
+    """Answers one Ack; see `answer`."""
+
+    def __init__(self, database: Database, responder: Responder) -> None:
+        self._database = database
+        self._responder = responder
+
+    def answer(self, data: bytes, source: str, now: int) -> bytes:
+        """Authenticate, record everything once and in one transaction, answer."""
+        opened = self._responder.open_ack(data, now)
+        self._database.write(lambda tx: _record(tx, opened, source, now))
+        return self._responder.receipt(opened)
+
+
+def _record(tx: Transaction, opened: OpenedAck, source: str, now: int) -> None:
+    agent = tx.agents.by_id(opened.agent_id)
+    if agent is None or agent.state != "active":
+        raise ProtocolError(ErrorCode.NOT_AUTHENTICATED, "the agent is gone or retired")
+    report = Report(opened, agent, Actor("agent", agent.name, None, source), now)
+    _acknowledge_once(tx, report)
+    results = {result.device: result for result in opened.ack.results}
+    try:
+        situation = observe(tx, agent, tuple(results))
+    except ProtocolError as error:
+        raise Refused(error.code, _refusal(report, error.detail)) from None
+    for view in situation.views:
+        _record_device(tx, report, view, results[view.device.name])
+
+
+def _acknowledge_once(tx: Transaction, report: Report) -> None:
+    try:
+        tx.sessions.acknowledge(report.opened.ack.session_id, report.now)
+    except Conflict as error:
+        raise Refused(ErrorCode.REPLAYED, _refusal(report, str(error))) from None
+    except NotFound as error:
+        raise ProtocolError(ErrorCode.EXPIRED, str(error)) from None
+
+
+def _record_device(
+    tx: Transaction, report: Report, view: DeviceView, result: wire.AckResult
+) -> None:
+    problem = None
+    if result.result in _IN_USE and _released_in(view, report.opened.ack.session_id):
+        problem = _wrong_volume(view, result)
+        _settle_state(tx, view, result)
+        _activate_key(tx, view, result, report.now)
+        _deliver(tx, report, view)
+    tx.audit.append(audit.acknowledged(report.actor, report.opened, result, problem))
+
+
+def _released_in(view: DeviceView, session_id: bytes) -> bool:
+    """Whether the device's last release was in this session."""
+    value = view.state.lineage_next
+    return value is not None and value.startswith(lineage_tag(session_id))
+
+
+def _wrong_volume(view: DeviceView, result: wire.AckResult) -> str | None:
+    known = view.state.luks_uuid
+    if known is None or result.luks_uuid in {None, known}:
+        return None
+    return f"the key opened volume {result.luks_uuid}, the device is known as {known}"
+
+
+def _settle_state(tx: Transaction, view: DeviceView, result: wire.AckResult) -> None:
+    state = view.state
+    tx.devices.put_state(
+        replace(
+            state,
+            lineage=state.lineage_next,
+            lineage_next=None,
+            luks_uuid=state.luks_uuid or result.luks_uuid,
+        )
+    )
+
+
+def _activate_key(tx: Transaction, view: DeviceView, result: wire.AckResult, now: int) -> None:
+    key = view.key
+    if key is not None and key.state == "pre_active" and key.version == result.key_version:
+        tx.keys.put(replace(key, state="active", activated_at=now))
+
+
+def _deliver(tx: Transaction, report: Report, view: DeviceView) -> None:
+    request = view.request
+    if request is not None and request.state == life.APPROVED:
+        actor = str(report.actor)
+        reason = "the agent opened the device"
+        tx.requests.replace(life.move(request, life.DELIVERED, actor, reason, report.now))
+
+
+def _refusal(report: Report, reason: str) -> AuditEvent:
+    details = {"session_id": report.opened.ack.session_id.hex()}
+    target = f"agent:{report.agent.name}"
+    return AuditEvent(report.actor, "exchange.refused", target, "refused", reason, details)

@@ -1,0 +1,55 @@
+"""What has to end by itself: used sessions, and approvals that nobody came for."""
+
+from securecloud_server.domain import requests as life
+from securecloud_server.domain.ports import Clock, Database, Transaction
+from securecloud_server.domain.records import Actor, AuditEvent, KeyRequest
+
+_ACTOR = Actor("system", "housekeeping")
+_PAGE = 100
+
+
+class Housekeeping:
+    """To be run every minute or so, on any number of nodes."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def run(self) -> int:
+        """Forget old sessions and expire unused approvals; return how many things ended."""
+        now = int(self._clock())
+        with self._database.read() as tx:
+            overdue = _overdue(tx, now)
+        if overdue:
+            self._database.write(lambda tx: _expire(tx, overdue, now))
+        return len(overdue) + self._database.write(lambda tx: tx.sessions.purge(now))
+
+
+def _overdue(tx: Transaction, now: int) -> list[str]:
+    """Return the ids of approvals whose time is over."""
+    found: list[str] = []
+    after: str | None = None
+    while True:
+        page = tx.requests.page(after, _PAGE, {"state": life.APPROVED})
+        found += [request.request_id for request in page if _is_overdue(request, now)]
+        if len(page) < _PAGE:
+            return found
+        after = page[-1].request_id
+
+
+def _is_overdue(request: KeyRequest, now: int) -> bool:
+    return request.expires_at is not None and request.expires_at <= now
+
+
+def _expire(tx: Transaction, request_ids: list[str], now: int) -> None:
+    reason = "the approval was not used in time"
+    for request_id in request_ids:
+        request = tx.requests.get(request_id)
+        if request is None or request.state != life.APPROVED or not _is_overdue(request, now):
+            continue
+        tx.requests.replace(life.move(request, life.EXPIRED, str(_ACTOR), reason, now))
+        details = {"request_id": request_id}
+        target = f"device:{request.device}"
+        tx.audit.append(
+            AuditEvent(_ACTOR, "key_request.expired", target, "success", reason, details)
+        )

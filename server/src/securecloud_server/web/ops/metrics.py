@@ -1,0 +1,47 @@
+"""Prometheus metrics of this node."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class Metrics:
+    """The node's counters. One process serves, so they live in its memory."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._decisions = Counter(
+            "securecloud_decisions",
+            "Decisions on devices, by outcome and code",
+            ("outcome", "code"),
+            registry=self._registry,
+        )
+        self._refusals = Counter(
+            "securecloud_agent_refusals",
+            "Messages of agents that were refused, by step and error code",
+            ("step", "code"),
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "securecloud_agent_step_seconds",
+            "Time to answer a message of an agent",
+            ("step",),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+
+    def decision(self, outcome: str, code: str) -> None:
+        """Count a decision on a device."""
+        self._decisions.labels(outcome, code).inc()
+
+    def refusal(self, step: str, code: str) -> None:
+        """Count a refused message."""
+        self._refusals.labels(step, code).inc()
+
+    def answered(self, step: str, seconds: float) -> None:
+        """Record how long an answer took."""
+        self._seconds.labels(step).observe(seconds)
+
+    def render(self) -> bytes:
+        """Return the text exposition format."""
+        return generate_latest(self._registry)
