@@ -3,15 +3,16 @@
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from flask import Flask
 from securecloud_protocol.server import Responder, ServerKeys, generate_keys
 
-from securecloud_server.domain.errors import FieldError, Invalid, Unavailable
+from securecloud_server.domain.errors import FieldError, Invalid, NotAuthenticated, Unavailable
 from securecloud_server.domain.ports import Clock, Keystore, RandomSource
 from securecloud_server.keystores.local import LocalKeystore
 from securecloud_server.keystores.master_key import (
@@ -20,10 +21,15 @@ from securecloud_server.keystores.master_key import (
     load_master_key,
     master_key_path,
 )
+from securecloud_server.services.exchange import ExchangeService, ExchangeTimes
+from securecloud_server.services.exchange_enrolment import EnrolmentService
+from securecloud_server.services.exchange_housekeeping import Housekeeping
 from securecloud_server.settings import Settings
 from securecloud_server.storage import migrations
 from securecloud_server.storage.database import SqlDatabase, make_engine, open_database
 from securecloud_server.storage.identity import load_identity, store_identity
+from securecloud_server.web.agent_api import agent_api
+from securecloud_server.web.ops import Checks, Metrics, ops
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,15 @@ class Application:
     responder: Responder
     clock: Clock
     random: RandomSource
+    metrics: Metrics
+    exchange: ExchangeService
+    enrolment: EnrolmentService
+    housekeeping: Housekeeping
+
+    @property
+    def server_id(self) -> str:
+        """Return the id that agents pin."""
+        return self.responder.identity.server_id
 
     def close(self) -> None:
         """Give up all connections."""
@@ -69,7 +84,58 @@ def build(
     responder = Responder(keys, certificates, random)
     database = open_database(settings.storage.url, responder.sign_audit_head, clock)
     keystore = LocalKeystore(master_key, random)
-    return Application(settings, database, keystore, responder, clock, random)
+    metrics = Metrics()
+    return Application(
+        settings=settings,
+        database=database,
+        keystore=keystore,
+        responder=responder,
+        clock=clock,
+        random=random,
+        metrics=metrics,
+        exchange=ExchangeService(
+            database,
+            keystore,
+            responder,
+            clock,
+            random,
+            exchange_times(settings),
+            metrics.decision,
+        ),
+        enrolment=EnrolmentService(database, responder, clock, random),
+        housekeeping=Housekeeping(database, clock),
+    )
+
+
+def exchange_times(settings: Settings) -> ExchangeTimes:
+    """Return the times of the exchange."""
+    policy = settings.policy
+    return ExchangeTimes(
+        session_lifetime=policy.session_lifetime,
+        pending_retry=policy.pending_retry,
+        approval_lifetime=policy.approval_lifetime,
+        check_interval=policy.check_interval,
+    )
+
+
+def web(application: Application) -> Flask:
+    """Return the WSGI application: agent API, health and metrics."""
+    flask = Flask("securecloud_server", static_folder=None)
+    metrics = application.metrics
+    flask.register_blueprint(agent_api(application.exchange, application.enrolment, metrics))
+    checks = {"database": application.database.check, "keystore": application.keystore.check}
+    flask.register_blueprint(
+        ops(Checks(checks, application.clock), metrics.render, _metrics_guard(application))
+    )
+    return flask
+
+
+def _metrics_guard(application: Application) -> Callable[[str | None], None]:
+    def guard(_authorization: str | None) -> None:
+        if not application.settings.server.metrics_public:
+            raise NotAuthenticated("metrics are not public")
+
+    return guard
 
 
 def prepare(settings: Settings, *, check: bool = False, clock: Clock = time.time) -> Prepared:

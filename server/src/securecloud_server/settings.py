@@ -92,8 +92,8 @@ class ServerSettings:
     public_url: str = _setting(_HTTPS, "https://127.0.0.1:8443")
     tls_certificate: str = _setting(_PATH, "/etc/securecloud/tls/server.pem")
     tls_key: str = _setting(_PATH, "/etc/securecloud/tls/server.key")
-    workers: int = _setting(_integer(1, 64), 2)
-    threads: int = _setting(_integer(1, 256), 8)
+    workers: int = _setting(_integer(1, 64), 1)
+    threads: int = _setting(_integer(1, 256), 16)
     metrics_public: bool = _setting(_BOOLEAN, False)
 
     @property

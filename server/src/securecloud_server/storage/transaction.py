@@ -1,23 +1,28 @@
 """One unit of work over one database transaction."""
 
-from securecloud_server.domain.ports import Clock
+from securecloud_server.domain import ports
+from securecloud_server.domain.records import ApiToken, DeviceGroup, EnrolmentTokenRecord
 from securecloud_server.storage import stores
 from securecloud_server.storage.audit import Signer, SqlAuditLog
 from securecloud_server.storage.runner import Runner
 
 
 class SqlTransaction:
-    """`ports.Transaction`: every store, on one cursor."""
+    """`ports.Transaction`: every store, on one cursor.
 
-    def __init__(self, runner: Runner, clock: Clock, sign: Signer) -> None:
-        self.agents = stores.SqlAgents(runner)
-        self.groups = stores.groups(runner)
-        self.policies = stores.SqlPolicies(runner)
-        self.devices = stores.SqlDevices(runner)
-        self.keys = stores.SqlKeys(runner)
-        self.requests = stores.SqlKeyRequests(runner)
-        self.sessions = stores.SqlSessions(runner)
-        self.api_tokens = stores.api_tokens(runner)
-        self.enrolment_tokens = stores.enrolment_tokens(runner)
-        self.audit = SqlAuditLog(runner, clock, sign)
+    `log` is the audit log once more, with what only the unit of work may do to it.
+    """
+
+    def __init__(self, runner: Runner, clock: ports.Clock, sign: Signer) -> None:
         self.runner = runner
+        self.log = SqlAuditLog(runner, clock, sign)
+        self.agents: ports.AgentStore = stores.SqlAgents(runner)
+        self.groups: ports.Store[DeviceGroup] = stores.groups(runner)
+        self.policies: ports.PolicyStore = stores.SqlPolicies(runner)
+        self.devices: ports.DeviceStore = stores.SqlDevices(runner)
+        self.keys: ports.KeyStoreRecords = stores.SqlKeys(runner)
+        self.requests: ports.KeyRequestStore = stores.SqlKeyRequests(runner)
+        self.sessions: ports.SessionStore = stores.SqlSessions(runner)
+        self.api_tokens: ports.Store[ApiToken] = stores.api_tokens(runner)
+        self.enrolment_tokens: ports.Store[EnrolmentTokenRecord] = stores.enrolment_tokens(runner)
+        self.audit: ports.AuditLog = self.log

@@ -107,12 +107,12 @@ class GroupCommit:
         if all(job.failed for job in batch):
             cursor.execute("ROLLBACK")
             return
-        transaction.audit.flush()
+        transaction.log.flush()
         cursor.execute("COMMIT")
 
     def _run_one(self, job: Job[Any], transaction: SqlTransaction, cursor: Any) -> None:
         """Run a job in its own savepoint, so that its failure undoes nothing of the others."""
-        mark = transaction.audit.mark()
+        mark = transaction.log.mark()
         cursor.execute("SAVEPOINT job")
         try:
             job.run(transaction)
@@ -120,7 +120,7 @@ class GroupCommit:
             raise
         except BaseException as error:  # whatever it is belongs to the caller of this job
             cursor.execute("ROLLBACK TO SAVEPOINT job")
-            transaction.audit.go_back(mark)
+            transaction.log.go_back(mark)
             job.fail(error)
         cursor.execute("RELEASE SAVEPOINT job")
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from time import perf_counter
 from typing import Protocol
 
 from flask import Blueprint, Response, request
@@ -42,33 +43,51 @@ class Enrolment(Protocol):
         """Return the agent's id."""
 
 
-def agent_api(exchange: Exchange, enrolment: Enrolment) -> Blueprint:
+class Counters(Protocol):
+    """Told of every message."""
+
+    def refusal(self, step: str, code: str) -> None:
+        """Count a refused message."""
+
+    def answered(self, step: str, seconds: float) -> None:
+        """Record how long an answer took."""
+
+
+def agent_api(exchange: Exchange, enrolment: Enrolment, counters: Counters) -> Blueprint:
     """Return the blueprint of `/agent/v1`."""
     blueprint = Blueprint("agent_api", __name__, url_prefix="/agent/v1")
 
     def identity(_data: bytes, _source: str) -> bytes:
         return enrolment.identity()
 
-    _add(blueprint, "GET", "identity", "enrol", identity)
-    _add(blueprint, "POST", "enrol", "enrol", enrolment.enrol)
-    _add(blueprint, "POST", "hello", "hello", exchange.hello)
-    _add(blueprint, "POST", "evidence", "evidence", exchange.evidence)
-    _add(blueprint, "POST", "ack", "ack", exchange.ack)
+    for method, name, path, step in (
+        ("GET", "identity", "/enrol", identity),
+        ("POST", "enrol", "/enrol", enrolment.enrol),
+        ("POST", "hello", "/hello", exchange.hello),
+        ("POST", "evidence", "/evidence", exchange.evidence),
+        ("POST", "ack", "/ack", exchange.ack),
+    ):
+        blueprint.add_url_rule(path, name, _view(name, step, counters), methods=[method])
     return blueprint
 
 
-def _add(blueprint: Blueprint, method: str, name: str, path: str, step: Step) -> None:
+def _view(name: str, step: Step, counters: Counters) -> Callable[[], Response]:
     def view() -> Response:
         source = request.remote_addr or ""
+        started = perf_counter()
         try:
-            return Response(step(_body(), source), mimetype=_JSON)
+            answer = Response(step(_body(), source), mimetype=_JSON)
         except ProtocolError as error:
+            counters.refusal(name, error.code.value)
             return _refuse(name, source, error)
         except Exception:
+            counters.refusal(name, ErrorCode.INTERNAL.value)
             _LOG.exception("internal error", extra={"step": name, "source": source})
             return _error(ErrorCode.INTERNAL)
+        counters.answered(name, perf_counter() - started)
+        return answer
 
-    blueprint.add_url_rule(f"/{path}", name, view, methods=[method])
+    return view
 
 
 def _body() -> bytes:

@@ -1,12 +1,19 @@
 """Prometheus metrics of this node."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
 class Metrics:
-    """The node's counters. One process serves, so they live in its memory."""
+    """The node's counters.
+
+    They live in the memory of the one process that serves; where several do, set
+    PROMETHEUS_MULTIPROC_DIR to a directory that is empty at the start, and any of them can render
+    the sum.
+    """
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -44,4 +51,8 @@ class Metrics:
 
     def render(self) -> bytes:
         """Return the text exposition format."""
-        return generate_latest(self._registry)
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self._registry)
+        together = CollectorRegistry()
+        multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # its own
+        return generate_latest(together)

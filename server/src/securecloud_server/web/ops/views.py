@@ -1,5 +1,6 @@
 """Flask views of health and metrics."""
 
+import threading
 from collections.abc import Callable, Mapping
 
 from flask import Blueprint, Response, jsonify, request
@@ -14,7 +15,30 @@ Guard = Callable[[str | None], None]
 """Raises NotAuthenticated or NotAuthorized for an Authorization header."""
 
 
-def ops(checks: Mapping[str, Check], render: Callable[[], bytes], guard: Guard) -> Blueprint:
+_REMEMBERED_SECONDS = 1.0
+
+
+class Checks:
+    """Runs checks for strangers: whoever asks more often gets the last answer again."""
+
+    def __init__(self, checks: Mapping[str, Check], clock: Callable[[], float]) -> None:
+        self._checks = checks
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._at = float("-inf")
+        self._reasons: dict[str, str] = {}
+
+    def reasons(self) -> dict[str, str]:
+        """Return what cannot be used, and why."""
+        with self._lock:
+            if abs(self._clock() - self._at) >= _REMEMBERED_SECONDS:
+                causes = {name: _cause(check) for name, check in self._checks.items()}
+                self._reasons = {name: cause for name, cause in causes.items() if cause}
+                self._at = self._clock()
+            return self._reasons
+
+
+def ops(checks: Checks, render: Callable[[], bytes], guard: Guard) -> Blueprint:
     """Return the blueprint of /healthz, /readyz and /metrics."""
     blueprint = Blueprint("ops", __name__)
 
@@ -24,7 +48,7 @@ def ops(checks: Mapping[str, Check], render: Callable[[], bytes], guard: Guard) 
 
     @blueprint.get("/readyz")
     def readyz() -> tuple[Response, int]:
-        reasons = {name: cause for name, check in checks.items() if (cause := _cause(check))}
+        reasons = checks.reasons()
         status = {"status": "unavailable" if reasons else "ready", "reasons": reasons}
         return jsonify(status), 503 if reasons else 200
 

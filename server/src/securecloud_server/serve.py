@@ -1,0 +1,122 @@
+"""Runs the server in the foreground: Granian, TLS 1.3, one worker process unless told otherwise.
+
+SIGTERM and SIGINT finish the requests in flight and stop; SIGHUP starts a new worker, which reads
+the TLS certificate and key anew, and then stops the old one.
+"""
+
+import ctypes
+import logging
+import resource
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from securecloud_protocol import MAX_MESSAGE_BYTES
+
+from securecloud_server import app
+from securecloud_server.domain.errors import DomainError, FieldError, Invalid
+from securecloud_server.logs import configure_logs, server_logs
+from securecloud_server.rsgi import RsgiAdapter, WsgiApplication
+from securecloud_server.settings import Settings
+
+_LOG = logging.getLogger("securecloud.serve")
+_PR_SET_DUMPABLE = 4
+_HOUSEKEEPING_SECONDS = 60.0
+_HEADER_MILLISECONDS = 5000
+_HEADER_BYTES = 65536
+_STOP_SECONDS = 10
+
+
+def serve(settings: Settings) -> None:
+    """Serve until told to stop. Raises DomainError when something needed is missing."""
+    configure_logs(settings.log.level)
+    protect_memory()
+    app.load_certificates(settings.server.tls_certificate)
+    _check_key_file(settings.server.tls_key)
+    app.build(settings).close()
+    host, port = settings.server.host_and_port
+    server = Granian(
+        "securecloud_server",
+        address=host,
+        port=port,
+        interface=Interfaces.RSGI,
+        workers=settings.server.workers,
+        respawn_failed_workers=True,
+        workers_kill_timeout=_STOP_SECONDS,
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=2048,
+        backpressure=8192,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=_HEADER_MILLISECONDS, max_buffer_size=_HEADER_BYTES
+        ),
+        ssl_cert=Path(settings.server.tls_certificate),
+        ssl_key=Path(settings.server.tls_key),
+        ssl_protocol_min=SSLProtocols.tls13,
+        log_level=LogLevels(settings.log.level),
+        log_dictconfig=server_logs(settings.log.level),
+    )
+    loader: Any = partial(_adapter, settings)
+    server.serve(target_loader=loader, wrap_loader=False)
+
+
+def protect_memory() -> None:
+    """Keep keys out of core dumps, and other processes of this user out of our memory."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
+
+
+class Node:
+    """What lives in one worker process: the application and its housekeeping."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._application: app.Application | None = None
+
+    def start(self) -> WsgiApplication:
+        """Build the application, with the certificate that is there now."""
+        certificates = app.load_certificates(self._settings.server.tls_certificate)
+        self._application = app.build(self._settings, certificates)
+        threading.Thread(target=self._keep_house, args=(self._application,), daemon=True).start()
+        _LOG.info("ready", extra={"server_id": self._application.server_id})
+        return app.web(self._application)
+
+    def stop(self) -> None:
+        """Give up the database."""
+        self._stopping.set()
+        if self._application is not None:
+            self._application.close()
+
+    def _keep_house(self, application: app.Application) -> None:
+        while not self._stopping.wait(_HOUSEKEEPING_SECONDS):
+            try:
+                application.housekeeping.run()
+            except DomainError as error:
+                _LOG.error("housekeeping failed", extra={"cause": str(error)})
+
+
+def _adapter(settings: Settings) -> RsgiAdapter:
+    node = Node(settings)
+    return RsgiAdapter(node.start, node.stop, settings.server.threads, MAX_MESSAGE_BYTES)
+
+
+def _check_key_file(path: str) -> None:
+    """Refuse early what Granian refuses with a stack trace."""
+    try:
+        text = Path(path).read_text(encoding="ascii")
+    except OSError as error:
+        message = f"cannot read {path}: {error.strerror}"
+        raise Invalid([FieldError("server.tls_key", "a readable file", message)]) from None
+    except UnicodeDecodeError:
+        text = ""
+    if "-----BEGIN PRIVATE KEY-----" not in text:
+        expected = "an unencrypted PKCS#8 key in PEM form (BEGIN PRIVATE KEY)"
+        raise Invalid([FieldError("server.tls_key", expected, f"{path} is not {expected}")])
