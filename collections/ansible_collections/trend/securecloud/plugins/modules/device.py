@@ -1,0 +1,275 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The SecureCloud project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Encrypted devices: whose they are, their policy, and how they are mounted."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: device
+short_description: Register encrypted devices with a SecureCloud management server
+version_added: 0.1.0
+author:
+  - The SecureCloud project (@trend)
+description:
+  - Registers, changes and removes devices. A device is one encrypted volume of one machine. The
+    server makes its key in the same step.
+  - Options that are left out keep their value. With a new device, they get their default.
+extends_documentation_fragment:
+  - trend.securecloud.connection
+  - trend.securecloud.attributes
+  - trend.securecloud.attributes.api
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Whether the agent, the group and the policy exist is not looked up, for an earlier task may
+        be about to make them.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  name:
+    description:
+      - Name of the device, 1 to 63 of V(a-z), V(0-9), V(.), V(_) and V(-).
+      - On the machine, the open volume is C(/dev/mapper/sc-NAME).
+    type: str
+    required: true
+  agent:
+    description:
+      - Name of the agent on the machine that has the volume. It must be enrolled.
+      - Required with a new device.
+    type: str
+  group:
+    description:
+      - Name of the device group. An empty string takes the device out of its group.
+    type: str
+  policy:
+    description:
+      - Name of the device's own policy. An empty string takes it away, so that the policy of the
+        group applies, or else the policy V(default).
+    type: str
+  enabled:
+    description:
+      - Whether the device may have its key. True with a new device.
+    type: bool
+  volume:
+    description:
+      - Where the volume is and how it is mounted. Suboptions that are left out keep their value.
+    type: dict
+    suboptions:
+      source:
+        description:
+          - Absolute path of a block device, best below V(/dev/disk/by-id), or of a file.
+          - Required with a new device.
+        type: str
+      filesystem:
+        description:
+          - Its file system. V(ext4) with a new device.
+        type: str
+        choices:
+          - ext4
+          - xfs
+      mount_point:
+        description:
+          - Absolute path at which to mount it. An empty string means that it is only opened.
+        type: str
+      options:
+        description:
+          - Mount options. V(defaults) with a new device.
+        type: list
+        elements: str
+      read_only:
+        description:
+          - Whether it is opened and mounted for reading only. False with a new device.
+        type: bool
+      initialise:
+        description:
+          - Whether the agent may encrypt it and make a file system on it if it is blank. V(never)
+            with a new device.
+        type: str
+        choices:
+          - never
+          - if_blank
+  state:
+    description:
+      - Whether the device is registered.
+      - B(Removing a device destroys its key), and with it what is on the volume. Give O(confirm).
+    type: str
+    choices:
+      - present
+      - absent
+    default: present
+  confirm:
+    description:
+      - The name of the device once more, required when O(state=absent).
+    type: str
+seealso:
+  - module: trend.securecloud.device_info
+  - module: trend.securecloud.key
+"""
+
+EXAMPLES = r"""
+- name: The data volume of web1
+  trend.securecloud.device:
+    server_url: https://keys.example.org:8443
+    ca_file: /etc/securecloud/ca.pem
+    token_file: /root/securecloud.token
+    name: web1-data
+    agent: web1
+    group: web
+    volume:
+      source: /dev/disk/by-id/virtio-data
+      mount_point: /srv/data
+      options:
+        - noatime
+      initialise: if_blank
+
+- name: Give a device a policy of its own
+  trend.securecloud.device:
+    server_url: https://keys.example.org:8443
+    ca_file: /etc/securecloud/ca.pem
+    token_file: /root/securecloud.token
+    name: web1-data
+    policy: maintenance
+
+- name: Remove a device and its key for good
+  trend.securecloud.device:
+    server_url: https://keys.example.org:8443
+    ca_file: /etc/securecloud/ca.pem
+    token_file: /root/securecloud.token
+    name: web1-data
+    state: absent
+    confirm: web1-data
+"""
+
+RETURN = r"""
+device:
+  description:
+    - The device as the server has it now. In check mode, as far as it is known.
+    - Null when O(state=absent).
+  returned: success
+  type: dict
+  sample:
+    name: web1-data
+    agent: web1
+    group: web
+    policy: null
+    effective_policy: web
+    enabled: true
+    volume:
+      source: /dev/disk/by-id/virtio-data
+      filesystem: ext4
+      mount_point: /srv/data
+      options:
+        - noatime
+      read_only: false
+      initialise: if_blank
+    key:
+      state: pre_active
+      version: 1
+errors:
+  description: The fields that were refused, each with what was expected.
+  returned: failure
+  type: list
+  elements: dict
+"""
+
+from typing import Any
+
+from ansible_collections.trend.securecloud.plugins.module_utils._errors import InvalidOption
+from ansible_collections.trend.securecloud.plugins.module_utils._module import (
+    api_module,
+    client_of,
+    finish,
+)
+from ansible_collections.trend.securecloud.plugins.module_utils._resource import (
+    Kind,
+    converge,
+    decide_absent,
+    decide_present,
+    given,
+)
+
+DEVICE = Kind(
+    label="device",
+    collection="devices",
+    defaults={
+        "agent": None,
+        "group": None,
+        "policy": None,
+        "enabled": True,
+        "volume": {
+            "source": None,
+            "filesystem": "ext4",
+            "mount_point": None,
+            "options": ["defaults"],
+            "read_only": False,
+            "initialise": "never",
+        },
+    },
+    required=("agent", "volume.source"),
+    merged=("volume",),
+    clearable=("group", "policy", "volume.mount_point"),
+)
+
+
+def volume_argument() -> dict[str, Any]:
+    """Return the argument spec of volume."""
+    return {
+        "type": "dict",
+        "options": {
+            "source": {"type": "str"},
+            "filesystem": {"type": "str", "choices": ["ext4", "xfs"]},
+            "mount_point": {"type": "str"},
+            "options": {"type": "list", "elements": "str"},
+            "read_only": {"type": "bool"},
+            "initialise": {"type": "str", "choices": ["never", "if_blank"]},
+        },
+    }
+
+
+def check_confirmed(options: dict[str, Any]) -> None:
+    """Raise InvalidOption unless the name was repeated."""
+    if options["confirm"] != options["name"]:
+        message = f"must be {options['name']} to remove this device and destroy its key"
+        raise InvalidOption("confirm", "the name of the device", message)
+
+
+def main() -> None:
+    """Run the module."""
+    module = api_module(
+        {
+            "name": {"type": "str", "required": True},
+            "agent": {"type": "str"},
+            "group": {"type": "str"},
+            "policy": {"type": "str"},
+            "enabled": {"type": "bool"},
+            "volume": volume_argument(),
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "confirm": {"type": "str"},
+        },
+        required_if=[("state", "absent", ("confirm",))],
+    )
+
+    def work() -> dict[str, Any]:
+        options, client = module.params, client_of(module)
+        name = options["name"]
+        if options["state"] == "absent":
+            check_confirmed(options)
+        current = client.find(DEVICE.path(name))
+        if options["state"] == "absent":
+            change = decide_absent(DEVICE, name, current)
+        else:
+            wanted = given({key: options[key] for key in DEVICE.defaults})
+            change = decide_present(DEVICE, name, current, wanted)
+        return converge(client, change, module.check_mode)
+
+    finish(module, work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The SecureCloud project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Policies as reviewed text."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: policy
+short_description: Manage policies of a SecureCloud management server
+version_added: 0.1.0
+author:
+  - The SecureCloud project (@trend)
+description:
+  - Creates, changes and deletes policies. A policy says which facts about a machine must hold
+    before the keys of its devices are released.
+  - The server keeps every version of a policy. An unchanged policy gets no new version.
+  - Options that are left out keep their value. With a new policy, they get their default.
+extends_documentation_fragment:
+  - trend.securecloud.connection
+  - trend.securecloud.attributes
+  - trend.securecloud.attributes.api
+attributes:
+  check_mode:
+    support: full
+    details:
+      - The text of the rules is judged by the server alone, and only when it is pushed.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  name:
+    description:
+      - Name of the policy, 1 to 63 of V(a-z), V(0-9), V(.), V(_) and V(-).
+      - The policy V(default) applies to what is assigned to no other. It can be changed but not
+        deleted.
+    type: str
+    required: true
+  description:
+    description:
+      - What the policy is for. Empty with a new policy.
+    type: str
+  rules:
+    description:
+      - A list of rules that must all hold, or one mapping with V(all), V(any) or V(not).
+      - A rule is a mapping with C(fact), C(operator), C(value) and perhaps C(minimum_provenance);
+        or with C(jmespath), an expression that must give true; or with C(all), C(any) or C(not).
+      - An empty list makes every request manual, whatever O(on_match) says. This is the default
+        with a new policy.
+    type: raw
+  on_match:
+    description:
+      - What happens when all rules hold. Manual with a new policy.
+    type: dict
+    suboptions: &action
+      action:
+        description:
+          - V(approve) releases the key, V(approve_after) releases it after a delay unless somebody
+            denies it, V(manual) waits for a decision, V(deny) refuses.
+        type: str
+        required: true
+        choices:
+          - approve
+          - approve_after
+          - manual
+          - deny
+      delay:
+        description:
+          - Seconds before the release, with V(approve_after).
+        type: int
+  on_fail:
+    description:
+      - What happens when a rule fails. Manual with a new policy.
+      - The server refuses V(approve) and V(approve_after) here without O(force).
+    type: dict
+    suboptions: *action
+  force:
+    description:
+      - Accept an O(on_fail) that releases keys to machines that fail the rules. This is written to
+        the audit log. False with a new policy.
+    type: bool
+  state:
+    description:
+      - Whether the policy exists.
+      - The server refuses to delete a policy that a device or a device group names.
+    type: str
+    choices:
+      - present
+      - absent
+    default: present
+seealso:
+  - module: trend.securecloud.policy_info
+  - module: trend.securecloud.device_group
+"""
+
+EXAMPLES = r"""
+- name: Web servers in the Frankfurt zone
+  trend.securecloud.policy:
+    server_url: https://keys.example.org:8443
+    ca_file: /etc/securecloud/ca.pem
+    token_file: /root/securecloud.token
+    name: web
+    description: Web servers in the Frankfurt zone
+    rules:
+      - fact: host_name
+        operator: matches
+        value: web[0-9]+
+      - any:
+          - fact: location.region
+            operator: equals
+            value: eu-central
+          - fact: request.source_ip
+            operator: in_networks
+            value:
+              - 10.0.0.0/8
+      - jmespath: "length(users) < `5`"
+    on_match:
+      action: approve
+    on_fail:
+      action: manual
+
+- name: No policy for the old cluster any more
+  trend.securecloud.policy:
+    server_url: https://keys.example.org:8443
+    ca_file: /etc/securecloud/ca.pem
+    token_file: /root/securecloud.token
+    name: old-cluster
+    state: absent
+"""
+
+RETURN = r"""
+policy:
+  description:
+    - The policy as the server has it now. In check mode, as far as it is known.
+    - Null when O(state=absent).
+  returned: success
+  type: dict
+  sample:
+    name: web
+    description: Web servers in the Frankfurt zone
+    rules:
+      - fact: host_name
+        operator: matches
+        value: web[0-9]+
+    on_match:
+      action: approve
+    on_fail:
+      action: manual
+    version: 3
+    default: false
+errors:
+  description: The fields that the server refused, each with what it expected.
+  returned: failure
+  type: list
+  elements: dict
+  sample:
+    - field: rules[0].fact
+      expected: one of host_name, location.region
+      message: unknown fact 'hostname'
+"""
+
+from typing import Any
+
+from ansible_collections.trend.securecloud.plugins.module_utils._errors import InvalidOption
+from ansible_collections.trend.securecloud.plugins.module_utils._module import (
+    api_module,
+    client_of,
+    finish,
+)
+from ansible_collections.trend.securecloud.plugins.module_utils._resource import (
+    Kind,
+    converge,
+    decide_absent,
+    decide_present,
+    given,
+)
+
+POLICY = Kind(
+    label="policy",
+    collection="policies",
+    defaults={
+        "description": "",
+        "rules": [],
+        "on_match": {"action": "manual"},
+        "on_fail": {"action": "manual"},
+        "force": False,
+    },
+)
+
+
+def action_argument() -> dict[str, Any]:
+    """Return the argument spec of on_match and on_fail."""
+    return {
+        "type": "dict",
+        "options": {
+            "action": {
+                "type": "str",
+                "required": True,
+                "choices": ["approve", "approve_after", "manual", "deny"],
+            },
+            "delay": {"type": "int"},
+        },
+        "required_if": [("action", "approve_after", ("delay",))],
+    }
+
+
+def wanted_policy(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that the options ask for."""
+    wanted = given({key: options[key] for key in POLICY.defaults})
+    rules = wanted.get("rules", [])
+    if not isinstance(rules, (list, dict)):
+        message = f"is a {type(rules).__name__}"
+        raise InvalidOption("rules", "a list of rules, or a mapping", message)
+    return wanted
+
+
+def main() -> None:
+    """Run the module."""
+    module = api_module(
+        {
+            "name": {"type": "str", "required": True},
+            "description": {"type": "str"},
+            "rules": {"type": "raw"},
+            "on_match": action_argument(),
+            "on_fail": action_argument(),
+            "force": {"type": "bool"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        }
+    )
+
+    def work() -> dict[str, Any]:
+        options, client = module.params, client_of(module)
+        name = options["name"]
+        current = client.find(POLICY.path(name))
+        if options["state"] == "absent":
+            change = decide_absent(POLICY, name, current)
+        else:
+            change = decide_present(POLICY, name, current, wanted_policy(options))
+        return converge(client, change, module.check_mode)
+
+    finish(module, work)
+
+
+if __name__ == "__main__":
+    main()
