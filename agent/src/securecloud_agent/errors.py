@@ -1,6 +1,8 @@
 """What an operator is told: errors with a remedy, and one safe line at a time on stderr."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _LINE_LIMIT = 600
 
@@ -44,3 +46,12 @@ def say(text: object) -> None:
 def warn(text: object) -> None:
     """Write one line that asks for attention."""
     say(f"warning: {text}")
+
+
+@contextmanager
+def warned(what: str) -> Iterator[None]:
+    """Turn an AgentError into a warning, where the work that was done must not be given up."""
+    try:
+        yield
+    except AgentError as error:
+        warn(f"{what}: {error}")

@@ -90,12 +90,12 @@ def connect(host: str, port: int, context: ssl.SSLContext, deadline: Deadline) -
 
 def _connect_tcp(host: str, port: int, deadline: Deadline) -> socket.socket:
     failure: OSError = OSError("no address")
-    for family, kind, protocol, _, address in socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM
-    ):
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for tried, (family, kind, protocol, _, address) in enumerate(addresses):
         candidate = socket.socket(family, kind, protocol)
         try:
-            candidate.settimeout(deadline.left())
+            # Each address gets its share, so that a dead IPv6 route leaves time for IPv4.
+            candidate.settimeout(deadline.left() / (len(addresses) - tried))
             candidate.connect(address)
             candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:

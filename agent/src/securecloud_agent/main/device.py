@@ -7,7 +7,7 @@ from securecloud_protocol.messages import AckResult, DeviceDecision, Volume
 
 from securecloud_agent.decide.model import Action, Content, Kind, Observed, State
 from securecloud_agent.decide.plan import plan
-from securecloud_agent.errors import AgentError, printable
+from securecloud_agent.errors import AgentError, printable, warned
 from securecloud_agent.main.hardening import wipe
 from securecloud_agent.main.outcome import Outcome
 from securecloud_agent.main.wiring import Agent
@@ -53,7 +53,8 @@ class DeviceWork:
             wipe(key)
         done = work.done
         if not problem and done.luks_uuid:
-            self._remember(done.luks_uuid)
+            with warned("the device could not be remembered"):
+                self._remember(done.luks_uuid)
         volume = _volume_word(done.state, observed)
         outcome = self._outcome(volume, problem, done.how)
         ack = self._ack(steps, done.state, problem, done.luks_uuid, done.initialised, outcome)

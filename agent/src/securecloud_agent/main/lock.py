@@ -8,6 +8,8 @@ from securecloud_agent.main.wiring import make_agent
 from securecloud_agent.state.files import only_instance
 from securecloud_agent.volumes.volumes import HELD
 
+_VOLUME_SECONDS = 60
+
 
 def command(arguments: argparse.Namespace) -> int:
     """Lock devices, all that this machine knows without names."""
@@ -15,7 +17,7 @@ def command(arguments: argparse.Namespace) -> int:
     devices = tuple(dict.fromkeys(arguments.devices)) or agent.memory.devices()
     volumes = agent.volumes()
     results = []
-    with only_instance(agent.lock_file, "lock"):
+    with only_instance(agent.lock_file, "lock", agent.settings.deadline + _VOLUME_SECONDS):
         for device in devices:
             agent.marks.put(HELD, device)
             try:

@@ -19,7 +19,7 @@ from securecloud_agent.decide.audit import check_head
 from securecloud_agent.decide.clock import skew_warning
 from securecloud_agent.decide.model import State
 from securecloud_agent.decide.plan import claim
-from securecloud_agent.errors import warn
+from securecloud_agent.errors import warn, warned
 from securecloud_agent.main.device import DeviceWork
 from securecloud_agent.main.outcome import Outcome, Passed, remember
 from securecloud_agent.main.wiring import Agent
@@ -125,7 +125,8 @@ class _Pass:
         done = [DeviceWork(self._agent, self._volumes, each).follow() for each in release.decisions]
         self._acknowledge(session, [each.ack for each in done if each.ack is not None])
         outcomes = tuple(each.outcome for each in done)
-        remember(self._agent, outcomes, session.url)
+        with warned("the outcome could not be remembered"):
+            remember(self._agent, outcomes, session.url)
         return Passed(any(each.changed for each in done), outcomes, release.check_interval)
 
     def _acknowledge(self, session: Session, results: Sequence[AckResult]) -> None:

@@ -14,6 +14,8 @@ from securecloud_agent.main.wiring import Agent, make_agent
 from securecloud_agent.state.files import only_instance
 from securecloud_agent.volumes.volumes import HELD
 
+_VOLUME_SECONDS = 60
+
 
 def command(arguments: argparse.Namespace) -> int:
     """Unlock devices; exit status 0 when all are granted."""
@@ -23,11 +25,16 @@ def command(arguments: argparse.Namespace) -> int:
     if arguments.check:
         passed = _attempt(agent, devices, check=True)
     else:
-        with only_instance(agent.lock_file, "unlock"):
+        with only_instance(agent.lock_file, "unlock", _patience(agent)):
             agent.marks.clear(HELD, devices or agent.marks.devices(HELD))
         passed = _until_decided(agent, devices, arguments.wait)
     _report(arguments, passed)
     return 0 if arguments.check and passed.error is None else passed.status
+
+
+def _patience(agent: Agent) -> float:
+    """A pass of the service may be under way; it ends with its deadline and some volume work."""
+    return agent.settings.deadline + _VOLUME_SECONDS
 
 
 class _Passed:
@@ -45,7 +52,7 @@ class _Passed:
 
 def _attempt(agent: Agent, devices: tuple[str, ...], check: bool = False) -> _Passed:
     try:
-        with only_instance(agent.lock_file, "unlock"):
+        with only_instance(agent.lock_file, "unlock", _patience(agent)):
             return _Passed(preview(agent, devices) if check else make_pass(agent, devices))
     except AgentError as error:
         volumes = agent.volumes()

@@ -75,16 +75,19 @@ def write_json(path: Path, value: Any, mode: int = 0o600) -> None:
     write_file(path, (json.dumps(value, indent=1) + "\n").encode(), mode)
 
 
-def read_json(path: Path) -> Any:
-    """Return the JSON value in `path`, or None when there is no such file."""
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object in `path`, or None when there is no such file."""
     try:
-        return json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StateError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError:
-        raise StateError(f"{path} is damaged: it holds no JSON; restore it or remove it") from None
+        found = None
+    if not isinstance(found, dict):
+        raise StateError(f"{path} is damaged: it holds no JSON object; restore it or remove it")
+    return found
 
 
 def remove(path: Path) -> None:

@@ -166,7 +166,7 @@ class BootMarks:
     def has(self, kind: str, device: str) -> bool:
         """Say whether the mark `kind` was set on `device` since this boot."""
         found = read_json(self._file(kind, device))
-        return isinstance(found, dict) and found.get("boot_id") == self._boot_id
+        return found is not None and found.get("boot_id") == self._boot_id
 
     def devices(self, kind: str) -> tuple[str, ...]:
         """Return the devices that ever had the mark `kind` in this boot or an earlier one."""

@@ -26,6 +26,7 @@ class Volumes:
         self._tools = tools
         self._kernel = tools.kernel
         self._marks = tools.marks
+        self._asked_for_module = False
 
     def state(self, device: str) -> State:
         """Return what the volume is to the machine now."""
@@ -58,8 +59,10 @@ class Volumes:
     def _device_mapper(self) -> bool:
         if self._kernel.has_device_mapper():
             return True
-        with suppress(AgentError):
-            self._tools.run(["modprobe", "-q", "dm_crypt"], timeout=_MODPROBE_SECONDS)
+        if not self._asked_for_module:
+            self._asked_for_module = True
+            with suppress(AgentError):
+                self._tools.run(["modprobe", "-q", "dm_crypt"], timeout=_MODPROBE_SECONDS)
         return self._kernel.has_device_mapper()
 
     def lock(self, device: str) -> bool:

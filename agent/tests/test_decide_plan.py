@@ -1,0 +1,150 @@
+"""Every combination of what the server says and what the machine shows has one safe plan."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from securecloud_agent.decide.model import Content, Kind, Observed, State
+from securecloud_agent.decide.plan import claim, plan
+from securecloud_protocol.messages import DECISION_CODES, DeviceDecision, IscsiTarget, Volume
+
+UUID = "11111111-2222-3333-4444-555555555555"
+OTHER = "99999999-2222-3333-4444-555555555555"
+VOLUME = Volume("/dev/sdb", None, "ext4", "/srv", ("defaults",), False, "if_blank", None)
+PINNED = replace(VOLUME, initialise="never", luks_uuid=UUID)
+GRANTED = DeviceDecision("data", "granted", "approved", "1", None, bytes(64), 1, bytes(32), VOLUME)
+CHECKED = replace(GRANTED, code="checked", key=None)
+DENIED = DeviceDecision("data", "denied", "policy", "1", None, None, None, None, None)
+LUKS = Observed(content=Content.LUKS, luks_uuid=UUID)
+BLANK = Observed(content=Content.BLANK)
+
+
+def kinds(decision, observed, volume=VOLUME):
+    return [action.kind for action in plan(decision, observed, volume)]
+
+
+def reason(decision, observed, volume=VOLUME):
+    (action,) = plan(decision, observed, volume)
+    assert action.kind is Kind.REFUSE
+    return action.reason
+
+
+def test_blank_volume_is_formatted_opened_and_mounted():
+    assert kinds(GRANTED, BLANK) == [Kind.FORMAT, Kind.OPEN, Kind.MAKE_FILESYSTEM, Kind.MOUNT]
+
+
+def test_without_device_mapper_the_key_is_proved():
+    assert kinds(GRANTED, replace(BLANK, device_mapper=False)) == [Kind.FORMAT, Kind.VERIFY]
+    assert kinds(GRANTED, replace(LUKS, device_mapper=False), PINNED) == [Kind.VERIFY]
+
+
+def test_known_volume_is_opened_and_mounted_only():
+    assert kinds(GRANTED, LUKS, PINNED) == [Kind.OPEN, Kind.MOUNT]
+    assert kinds(GRANTED, LUKS, replace(PINNED, mount_point=None)) == [Kind.OPEN]
+
+
+def test_crash_between_format_and_acknowledgement_is_caught_up_with():
+    assert kinds(GRANTED, LUKS) == [Kind.OPEN, Kind.MAKE_FILESYSTEM, Kind.MOUNT]
+
+
+def test_open_but_unmounted_volume_is_mounted_after_a_check():
+    assert kinds(CHECKED, Observed(state=State.OPENED)) == [Kind.MOUNT]
+    assert kinds(CHECKED, Observed(state=State.MOUNTED)) == [Kind.NOTHING]
+
+
+def test_refusals_say_why():
+    assert "`never`" in reason(GRANTED, BLANK, replace(VOLUME, initialise="never"))
+    assert "read-only" in reason(GRANTED, BLANK, replace(VOLUME, read_only=True))
+    assert "initialised before" in reason(GRANTED, BLANK, PINNED)
+    assert "initialised before" in reason(GRANTED, replace(BLANK, remembered_uuid=UUID))
+    assert OTHER in reason(GRANTED, replace(LUKS, luks_uuid=OTHER), PINNED)
+    assert OTHER in reason(GRANTED, replace(LUKS, remembered_uuid=OTHER), PINNED)
+    assert "cipher" in reason(GRANTED, replace(LUKS, header_problem="the cipher is null"))
+    assert "ext4" in reason(GRANTED, Observed(content=Content.OTHER, detail="ext4"))
+    assert "does not exist" in reason(
+        GRANTED, Observed(content=Content.ABSENT, detail="it does not exist")
+    )
+    assert "iSCSI" in reason(GRANTED, LUKS, replace(VOLUME, iscsi=IscsiTarget("h:1", "iqn.a:b", 0)))
+    assert "no key" in reason(replace(GRANTED, key=None), LUKS)
+    assert "in the place of" in reason(
+        CHECKED, Observed(state=State.MOUNTED, luks_uuid=OTHER), PINNED
+    )
+
+
+def test_a_held_volume_stays_closed():
+    held = replace(LUKS, held=True)
+    assert claim(held) == "check"
+    assert kinds(CHECKED, held) == [Kind.NOTHING]
+
+
+observed = st.builds(
+    Observed,
+    state=st.sampled_from(State),
+    content=st.sampled_from(Content),
+    detail=st.just("something"),
+    luks_uuid=st.sampled_from([None, UUID, OTHER]),
+    header_problem=st.sampled_from([None, "broken"]),
+    device_mapper=st.booleans(),
+    remembered_uuid=st.sampled_from([None, UUID, OTHER]),
+    held=st.booleans(),
+)
+volumes = st.builds(
+    Volume,
+    source=st.just("/dev/sdb"),
+    iscsi=st.none(),
+    filesystem=st.just("ext4"),
+    mount_point=st.sampled_from([None, "/srv"]),
+    options=st.just(()),
+    read_only=st.booleans(),
+    initialise=st.sampled_from(["never", "if_blank"]),
+    luks_uuid=st.sampled_from([None, UUID]),
+)
+decisions = st.builds(
+    DeviceDecision,
+    device=st.just("data"),
+    outcome=st.sampled_from(["granted", "pending", "denied"]),
+    code=st.sampled_from(DECISION_CODES),
+    request_id=st.none(),
+    retry_after=st.none(),
+    key=st.sampled_from([None, bytes(64)]),
+    key_version=st.just(1),
+    lineage=st.none(),
+    volume=st.none(),
+)
+
+
+@given(decisions, observed, st.none() | volumes)
+def test_what_must_never_happen(decision, seen, volume):
+    steps = [action.kind for action in plan(decision, seen, volume)]
+    assert steps
+    opening = {Kind.FORMAT, Kind.OPEN, Kind.VERIFY, Kind.MAKE_FILESYSTEM} & set(steps)
+    if opening:
+        assert decision.outcome == "granted"
+        assert decision.key is not None
+        assert seen.state is State.CLOSED
+        assert not seen.held
+        assert seen.header_problem is None or seen.content is Content.BLANK
+    if Kind.FORMAT in steps:
+        assert seen.content is Content.BLANK
+        assert volume is not None
+        assert volume.initialise == "if_blank"
+        assert volume.luks_uuid is None
+        assert seen.remembered_uuid is None
+        assert not volume.read_only
+    if Kind.OPEN in steps and Kind.FORMAT not in steps:
+        pins = {volume.luks_uuid, seen.remembered_uuid} - {None}
+        assert seen.content is Content.LUKS
+        assert pins <= {seen.luks_uuid}
+    if Kind.LOCK in steps:
+        assert decision.outcome == "denied"
+        assert seen.state is not State.CLOSED
+    if decision.outcome == "denied" and decision.code != "unavailable":
+        assert (Kind.LOCK in steps) == (seen.state is not State.CLOSED)
+
+
+@pytest.mark.parametrize("state", [State.VERIFIED, State.OPENED, State.MOUNTED])
+def test_what_is_open_asks_for_a_check(state):
+    assert claim(Observed(state=state)) == "check"
+    assert claim(Observed()) == "key"
+    assert kinds(DENIED, Observed(state=state), None) == [Kind.LOCK]

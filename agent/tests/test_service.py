@@ -1,0 +1,116 @@
+"""`run`: passes and pauses, told by a clock that stands still."""
+
+import json
+import signal
+import threading
+
+from securecloud_agent.errors import AgentError
+from securecloud_agent.main.outcome import Outcome, Passed
+from securecloud_agent.main.passes import make_pass
+from securecloud_agent.main.run import Service
+
+
+def passed(outcome="granted", code="approved", retry_after=None, volume="mounted") -> Passed:
+    return Passed(False, (Outcome("data", outcome, code, "", volume, "", retry_after),), 300)
+
+
+class Script:
+    """Passes that end as told; the service is stopped after the last."""
+
+    def __init__(self, agent, *steps) -> None:
+        self._steps = list(steps)
+        self.pauses: list[float] = []
+        self.service = Service(agent, self._make, self._wait)
+
+    def _make(self, agent, devices):
+        step = self._steps.pop(0)
+        if isinstance(step, AgentError):
+            raise step
+        return step
+
+    def _wait(self, event: threading.Event, seconds: float) -> None:
+        self.pauses.append(round(seconds, 2))
+        if not self._steps:
+            self.service.on_stop(signal.SIGTERM, None)
+
+    def run(self) -> list[float]:
+        self.service.work()
+        return self.pauses
+
+
+def test_interval_retry_and_backoff(enrolled):
+    away = AgentError("away", "unreachable")
+    pending = passed("pending", "approval_required", 20)
+    script = Script(
+        enrolled, pending, passed(), away, away, away, passed(), passed("failed", "volume")
+    )
+    assert script.run() == [20, 300, 0.5, 1, 2, 300, 0.5]
+
+
+def test_only_news_is_told(enrolled, capsys):
+    away = AgentError("server is away", "unreachable")
+    Script(enrolled, passed(), passed(), away, away, passed()).run()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.removeprefix("securecloud-agent: ") for line in lines] == [
+        "started",
+        "data: granted (approved), mounted: ",
+        "server is away",
+        "stopped; open volumes stay open",
+    ]
+
+
+def test_hostile_names_do_not_forge_lines(enrolled, capsys):
+    Script(enrolled, AgentError("a\nsecurecloud-agent: forged\x1b[2J", "unreachable")).run()
+    assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def test_signal_during_a_pass_is_not_lost(enrolled):
+    calls = []
+
+    def make(agent, devices):
+        calls.append(devices)
+        service.on_stop(signal.SIGTERM, None)
+        return passed()
+
+    service = Service(enrolled, make)
+    service.work()
+    assert calls == [()]
+
+
+def test_check_now_cuts_the_wait_short(enrolled):
+    calls = []
+
+    def make(agent, devices):
+        calls.append(devices)
+        (service.on_stop if len(calls) > 1 else service.on_check)(signal.SIGHUP, None)
+        return passed()
+
+    service = Service(enrolled, make)
+    service.work()
+    assert len(calls) == 2
+
+
+def test_lost_integrity_locks_and_comes_back_after_proof(
+    home, enrolled, device, management, no_mapper
+):
+    service = Service(enrolled, make_pass)
+    assert service.one_pass() == 300
+    device.outcome, device.code = "denied", "policy"
+    service.one_pass()
+    assert home.status()["devices"]["data"]["volume"] == "closed"
+    device.outcome, device.code = "granted", "approved"
+    service.one_pass()
+    assert home.status()["devices"]["data"]["volume"] == "verified"
+    assert [claim.want for body in management.evidence for claim in body.devices] == [
+        "key", "check", "key",
+    ]  # fmt: skip
+
+
+def test_server_that_went_away_locks_nothing(home, enrolled, device, listener, no_mapper):
+    service = Service(enrolled, make_pass)
+    service.one_pass()
+    listener.faults = ["drop", "drop"]
+    assert service.one_pass() == 0.5
+    assert home.status()["devices"]["data"]["code"] == "unreachable"
+    assert enrolled.marks.has("verified", "data")
+    assert json.loads((home.state / "status.json").read_text())["server"] == listener.url

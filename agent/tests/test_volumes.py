@@ -1,0 +1,260 @@
+"""Volumes: the real cryptsetup on files; a recorded one where the kernel would open them."""
+
+import json
+import os
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from securecloud_agent.decide.model import Action, Content, Kind, State
+from securecloud_agent.errors import AgentError
+from securecloud_agent.run import Finished, run
+from securecloud_agent.state.memory import BootMarks
+from securecloud_agent.volumes.kernel import Kernel
+from securecloud_agent.volumes.volumes import Volumes
+from securecloud_agent.volumes.work import Tools
+from securecloud_protocol.messages import Volume
+
+UUID = "11111111-2222-3333-4444-555555555555"
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    (tmp_path / "root/proc/self").mkdir(parents=True)
+    (tmp_path / "root/sys/block").mkdir(parents=True)
+    (tmp_path / "root/proc/self/mountinfo").write_text("")
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def marks(tmp_path) -> BootMarks:
+    (tmp_path / "run").mkdir()
+    return BootMarks(tmp_path / "run", "boot")
+
+
+@pytest.fixture
+def volume(blank_file, tmp_path) -> Volume:
+    return Volume(
+        str(blank_file), None, "ext4", str(tmp_path / "mnt"), ("noatime",), False, "if_blank", None
+    )
+
+
+@pytest.fixture
+def volumes(root, marks) -> Volumes:
+    return Volumes(Tools(run, Kernel(root), marks, lambda: uuid.UUID(UUID)))
+
+
+def step(work, *kinds: Kind) -> None:
+    for kind in kinds:
+        work.carry_out(Action(kind, "test"))
+
+
+def test_format_verify_lock(volumes, volume):
+    key = bytearray(os.urandom(64))
+    assert volumes.observe("data", volume.source).content is Content.BLANK
+    work = volumes.work("data", volume, key)
+    step(work, Kind.FORMAT, Kind.VERIFY)
+    assert (work.done.luks_uuid, work.done.initialised, work.done.changed) == (UUID, True, True)
+    assert work.done.state is volumes.state("data") is State.VERIFIED
+    assert volumes.lock("data")
+    assert volumes.state("data") is State.CLOSED
+    assert not volumes.lock("data")
+    seen = volumes.observe("data", volume.source)
+    assert (seen.content, seen.luks_uuid, seen.header_problem) == (Content.LUKS, UUID, None)
+    again = volumes.work("data", replace(volume, luks_uuid=UUID), key)
+    step(again, Kind.VERIFY)
+    assert not again.done.initialised
+
+
+def test_volume_that_was_replaced_after_the_decision_is_refused(volumes, volume):
+    step(volumes.work("data", volume, bytearray(64)), Kind.FORMAT)
+    with pytest.raises(AgentError, match="was replaced"):
+        step(
+            volumes.work("data", replace(volume, luks_uuid=UUID[::-1]), bytearray(64)), Kind.VERIFY
+        )
+
+
+def test_data_that_came_after_the_decision_is_not_formatted_over(volumes, volume):
+    Path(volume.source).write_bytes(b"x" * 20 * 1024 * 1024)
+    with pytest.raises(AgentError, match="not blank any more"):
+        step(volumes.work("data", volume, bytearray(64)), Kind.FORMAT)
+    assert Path(volume.source).read_bytes().startswith(b"xxx")
+
+
+def test_failed_format_leaves_the_volume_blank(root, marks, volume):
+    def failing(argv, **options):
+        if argv[0] != "cryptsetup":
+            return run(argv, **options)
+        with Path(volume.source).open("r+b") as file:
+            file.write(b"LUKS half a header")
+        return Finished(1, b"", "no space")
+
+    volumes = Volumes(Tools(failing, Kernel(root), marks))
+    work = volumes.work("data", volume, bytearray(64))
+    with pytest.raises(AgentError, match=r"could not format .*no space"):
+        step(work, Kind.FORMAT)
+    assert volumes.observe("data", volume.source).content is Content.BLANK
+
+
+class Machine:
+    """A kernel with device-mapper, told through the files that one would show."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.calls: list[list[str]] = []
+        self.signature: str | None = None
+        self.broken: set[str] = set()
+        (root / "dev/mapper").mkdir(parents=True)
+        (root / "dev/mapper/control").touch()
+
+    def __call__(self, argv, *, timeout, secret=None, pass_fds=()):
+        argv = list(argv)
+        self.calls.append(argv)
+        if argv[0] in self.broken:
+            return Finished(32, b"", f"{argv[0]}: target is busy")
+        match argv:
+            case ["cryptsetup", "open", *options] if "--test-passphrase" not in options:
+                self.map(argv[-1])
+            case ["cryptsetup", "close", _, name]:
+                assert name == "sc-data"
+                for file in sorted((self.root / "sys/block/dm-0").rglob("*"), reverse=True):
+                    file.rmdir() if file.is_dir() else file.unlink()
+                (self.root / "sys/block/dm-0").rmdir()
+            case ["cryptsetup", *_]:
+                return run(argv, timeout=timeout, secret=secret, pass_fds=pass_fds)
+            case ["mount", *_]:
+                self.mounts(f"36 35 253:0 / {argv[-1]} rw - ext4 /dev/mapper/sc-data rw\n")
+            case ["umount", *_]:
+                self.mounts("")
+            case ["mkfs.ext4", *_]:
+                self.signature = "ext4"
+            case ["blkid", *_] if argv[-1].startswith("/dev/mapper"):
+                found = f"TYPE={self.signature}\n".encode() if self.signature else b""
+                return Finished(0 if found else 2, found, "")
+            case ["wipefs", *_] if argv[-1].startswith("/dev/mapper"):
+                return Finished(0, b"", "")
+            case _:
+                return run(argv, timeout=timeout)
+        return Finished(0, b"", "")
+
+    def map(self, name: str, luks_uuid: str = UUID) -> None:
+        folder = self.root / "sys/block/dm-0/dm"
+        folder.mkdir(parents=True)
+        (folder / "name").write_text(f"{name}\n")
+        (folder / "uuid").write_text(f"CRYPT-LUKS2-{luks_uuid.replace('-', '')}-{name}\n")
+        (folder.parent / "dev").write_text("253:0\n")
+
+    def mounts(self, text: str) -> None:
+        (self.root / "proc/self/mountinfo").write_text(text)
+
+    def named(self, tool: str) -> list[list[str]]:
+        return [call for call in self.calls if call[0] == tool]
+
+
+@pytest.fixture
+def machine(root) -> Machine:
+    return Machine(root)
+
+
+@pytest.fixture
+def mapped(machine, root, marks) -> Volumes:
+    return Volumes(Tools(machine, Kernel(root), marks, lambda: uuid.UUID(UUID)))
+
+
+FIRST_TIME = (Kind.FORMAT, Kind.OPEN, Kind.MAKE_FILESYSTEM, Kind.MOUNT)
+
+
+def test_first_time_through_device_mapper(mapped, machine, volume):
+    work = mapped.work("data", volume, bytearray(64))
+    assert mapped.observe("data", volume.source).device_mapper
+    step(work, *FIRST_TIME)
+    assert work.done.how == (
+        "formatted as LUKS2, opened as /dev/mapper/sc-data, ext4 made,"
+        f" mounted at {volume.mount_point}"
+    )
+    assert mapped.state("data") is work.done.state is State.MOUNTED
+    assert mapped.observe("data").luks_uuid == UUID
+    (mount,) = machine.named("mount")
+    assert mount == ["mount", "-t", "ext4", "-o", "noatime", "--", "/dev/mapper/sc-data",
+                     volume.mount_point]  # fmt: skip
+
+
+def test_lock_syncs_unmounts_and_closes(mapped, machine, volume):
+    step(mapped.work("data", volume, bytearray(64)), *FIRST_TIME)
+    assert mapped.lock("data")
+    assert mapped.state("data") is State.CLOSED
+    assert [call[0] for call in machine.calls[-2:]] == ["umount", "cryptsetup"]
+
+
+def test_busy_volume_says_who_is_in_the_way(mapped, machine, volume, root):
+    step(mapped.work("data", volume, bytearray(64)), *FIRST_TIME)
+    process = root / "proc/77"
+    process.mkdir()
+    (process / "comm").write_text("postgres\n")
+    (process / "cwd").symlink_to(f"{volume.mount_point}/base")
+    machine.broken.add("umount")
+    with pytest.raises(AgentError, match=r"target is busy; in use by postgres \(77\)"):
+        mapped.lock("data")
+    assert mapped.state("data") is State.MOUNTED
+
+
+def test_failed_mount_closes_again(mapped, machine, volume):
+    machine.broken.add("mount")
+    work = mapped.work("data", volume, bytearray(64))
+    with pytest.raises(AgentError, match="could not be mounted"):
+        step(work, *FIRST_TIME)
+    assert mapped.state("data") is work.done.state is State.CLOSED
+
+
+def test_existing_file_system_is_kept(mapped, machine, volume):
+    machine.signature = "ext4"
+    step(mapped.work("data", volume, bytearray(64)), *FIRST_TIME)
+    assert not machine.named("mkfs.ext4")
+
+
+def test_other_content_inside_is_refused(mapped, machine, volume):
+    machine.signature = "LVM2_member"
+    with pytest.raises(AgentError, match="holds LVM2_member instead of ext4"):
+        step(mapped.work("data", volume, bytearray(64)), *FIRST_TIME)
+    assert mapped.state("data") is State.CLOSED
+
+
+def test_read_only_volume_is_opened_and_mounted_so(mapped, machine, volume):
+    step(mapped.work("data", volume, bytearray(64)), Kind.FORMAT)
+    step(mapped.work("data", replace(volume, read_only=True), bytearray(64)), Kind.OPEN, Kind.MOUNT)
+    assert "--readonly" in machine.named("cryptsetup")[-1]
+    assert "noatime,ro" in machine.named("mount")[0]
+
+
+def test_occupied_mount_point_is_refused(mapped, machine, volume):
+    machine.mounts(f"36 35 8:1 / {volume.mount_point} rw - ext4 /dev/sda1 rw\n")
+    with pytest.raises(AgentError, match="something else is mounted"):
+        step(mapped.work("data", volume, bytearray(64)), *FIRST_TIME)
+
+
+def test_kernel_tables_are_read_as_they_are(root):
+    machine = Machine(root)
+    machine.map("sc-data")
+    machine.mounts("36 35 253:0 / /srv/with\\040space rw - ext4 x rw\nshort\n")
+    kernel = Kernel(root)
+    mapping = kernel.mapping("sc-data")
+    assert mapping is not None
+    assert kernel.mount_points(mapping.numbers) == ["/srv/with space"]
+    assert kernel.is_mount_point("/srv/with space")
+    assert kernel.mapping("sc-other") is None
+    (root / "sys/block/dm-0/dm/uuid").write_text("LVM-abc\n")
+    assert kernel.mapping("sc-data").luks_uuid is None
+
+
+def test_device_mapper_module_is_asked_for_once_there_is_none(root, marks, blank_file):
+    asked = []
+
+    def loading(argv, **options):
+        asked.append(argv[0])
+        if argv[0] == "modprobe":
+            Machine(root)
+        return Finished(0, json.dumps({}).encode(), "")
+
+    assert Volumes(Tools(loading, Kernel(root), marks)).observe("data").device_mapper
+    assert asked == ["modprobe"]
