@@ -1,0 +1,1 @@
+"""Measurements of SecureCloud beside its peers, on one machine and in one run."""
