@@ -24,7 +24,7 @@ STATUS: Mapping[ErrorCode, HTTPStatus] = MappingProxyType(
         ErrorCode.IDENTITY_CONFLICT: HTTPStatus.CONFLICT,
         ErrorCode.UNKNOWN_DEVICE: HTTPStatus.NOT_FOUND,
         # Not 408: HTTP libraries repeat such a request by themselves (RFC 9110, 15.5.9).
-        ErrorCode.EXPIRED: HTTPStatus.GONE,
+        ErrorCode.EXPIRED: HTTPStatus.CONFLICT,
         ErrorCode.REPLAYED: HTTPStatus.CONFLICT,
         ErrorCode.STALE: HTTPStatus.CONFLICT,
         ErrorCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
