@@ -42,7 +42,7 @@ def b64u_decode(text: str) -> bytes:
 
 def length_prefixed(parts: Iterable[bytes]) -> bytes:
     """Join `parts`, each behind its length as four octets, most significant first."""
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return b"".join([octets for part in parts for octets in (len(part).to_bytes(4, "big"), part)])
 
 
 def digest(label: bytes, *parts: bytes) -> bytes:

@@ -39,10 +39,13 @@ class Envelope:
 
 def encode(envelope: Envelope) -> bytes:
     """Return the octets that travel."""
-    frame: dict[str, Any] = {"v": PROTOCOL_VERSION, "type": envelope.type}
-    for name in ("payload", *_SEALS[envelope.type]):
-        frame[name] = b64u_encode(getattr(envelope, name))
-    data = json_encode(frame)
+    # By hand, since base64url needs no escaping: a JSON encoder takes twice as long.
+    members = [
+        f'"{name}":"{b64u_encode(getattr(envelope, name))}"'
+        for name in ("payload", *_SEALS[envelope.type])
+    ]
+    start = f'{{"v":{PROTOCOL_VERSION},"type":"{envelope.type}",'
+    data = (start + ",".join(members) + "}").encode("ascii")
     if len(data) > MAX_MESSAGE_BYTES:
         raise ValueError(f"{envelope.type}: a message of {len(data)} octets would be refused")
     return data
