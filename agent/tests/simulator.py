@@ -139,12 +139,22 @@ class Management:
                 claim.device, device.outcome, device.code, "1", device.retry_after,
                 None, None, None, None,
             )  # fmt: skip
+        if claim.want == "check":
+            return wire.DeviceDecision(
+                claim.device, "granted", "checked", "1", None, None, None, None, None
+            )
         device.previous, device.next = claim.lineage, os.urandom(wire.LINEAGE_BYTES)
-        wanted = claim.want == "key"
         return wire.DeviceDecision(
-            claim.device, "granted", "approved" if wanted else "checked", "1", None,
-            device.key if wanted else None, 1, device.next, device.volume,
-        )  # fmt: skip
+            claim.device,
+            "granted",
+            "approved",
+            "1",
+            None,
+            device.key,
+            1,
+            device.next,
+            device.volume,
+        )
 
     def _head(self, seen: int) -> wire.AuditHead:
         size, now = len(self.records), self._now()

@@ -3,7 +3,7 @@
 import socket
 import ssl
 import threading
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 
 import pytest
@@ -76,6 +76,19 @@ def test_message_is_sent_again_on_a_new_connection_only_when_the_old_one_was_kep
         opened.request("GET", PATH)
         assert opened.resent
         assert listener.connections == 2
+
+
+def test_nothing_ever_goes_out_without_tls(listener, peers, monkeypatch):
+    def plain(*_arguments, **_options):
+        raise AssertionError("http.client opened a connection of its own")
+
+    monkeypatch.setattr("http.client.HTTPConnection.connect", plain)
+    listener.faults = [None, "drop", "drop", "drop", "close", "drop", None]
+    with connection(listener.url, peers) as opened:
+        for _ in range(6):
+            with suppress(UnreachableError):
+                opened.request("GET", PATH)
+        assert b'"server"' in opened.request("GET", PATH)
 
 
 def test_wrong_ca(listener, tmp_path):

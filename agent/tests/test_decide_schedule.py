@@ -8,7 +8,7 @@ chances = st.floats(0, 0.999)
 
 @given(st.integers(0, 10_000), chances)
 def test_backoff_grows_to_a_limit(attempt, chance):
-    assert 0.5 <= backoff(attempt, chance) <= 300
+    assert 0.5 <= backoff(attempt, chance) <= 60
 
 
 @given(

@@ -53,7 +53,7 @@ def test_second_unlock_only_checks_and_changes_nothing(home, enrolled, device, m
     assert not result["changed"]
     assert result["devices"][0]["code"] == "checked"
     assert [claim.want for claim in management.evidence[-1].devices] == ["check"]
-    assert management.acks[-1].results[0].result == "checked"
+    assert len(management.acks) == 1
 
 
 def test_check_mode_asks_for_no_key_and_changes_nothing(
@@ -194,8 +194,10 @@ def test_restored_copy_of_the_state_is_noticed_as_a_clone(home, enrolled, device
     unlock(home, capsys)
     file = home.state / "lineage" / "data.json"
     old = file.read_text()
-    unlock(home, capsys)
-    unlock(home, capsys)
+    for _ in range(2):
+        main(["--config", str(home.config), "lock", "--json"])
+        capsys.readouterr()
+        unlock(home, capsys)
     file.write_text(old)
     status, result, _ = unlock(home, capsys)
     assert (status, result["devices"][0]["code"]) == (4, "quarantined")

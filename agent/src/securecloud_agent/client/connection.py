@@ -94,7 +94,6 @@ class Connection:
             except OSError as error:
                 raise explain_network(error, self.url) from None
             except http.client.HTTPException:
-                self._drop()
                 raise UnreachableError(f"{self.url}: what answered does not speak HTTP") from None
             finally:
                 if self._closed:
@@ -103,16 +102,19 @@ class Connection:
     def _request(self, method: str, path: str, body: bytes | None) -> bytes:
         reused = self._http is not None
         try:
-            return self._exchange(method, path, body)
+            return self._once(method, path, body)
         except _BROKEN:
-            self._drop()
             # A server may close an idle connection at any time. A message that did arrive is not
             # taken twice: the protocol refuses it as replayed.
             if not reused or self._closed:
                 raise
             self.resent = True
+            return self._once(method, path, body)
+
+    def _once(self, method: str, path: str, body: bytes | None) -> bytes:
+        try:
             return self._exchange(method, path, body)
-        except OSError:
+        except BaseException:
             self._drop()
             raise
 
@@ -130,6 +132,8 @@ class Connection:
         self.certificate = certificate
         self._socket = secured
         self._http = http.client.HTTPConnection(self._host, self._port)
+        # It would open a connection without TLS by itself once this one breaks.
+        self._http.auto_open = 0
         self._http.sock = secured
         return self._http
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from securecloud_protocol.agent import Enrolment, read_server_identity
 from securecloud_protocol.errors import ProtocolError
+from securecloud_protocol.http_binding import ENROL_PATH
 from securecloud_protocol.messages import Enrolled, ServerIdentity
 from securecloud_protocol.token import EnrolmentToken
 
@@ -16,8 +17,6 @@ from securecloud_agent.client.tls import Deadline
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-_PATH = "/agent/v1/enrol"
-
 
 class _Introduction:
     """Asks one server who it is, and takes no other answer than what the token pins."""
@@ -28,7 +27,7 @@ class _Introduction:
         self._fingerprint = fingerprint
 
     def run(self) -> tuple[Connection, ServerIdentity]:
-        answer = self._connection.request("GET", _PATH)
+        answer = self._connection.request("GET", ENROL_PATH)
         try:
             return self._connection, read_server_identity(answer, self._fingerprint)
         except ProtocolError as error:
@@ -54,7 +53,7 @@ def enrol(
     connection, identity = first(contenders, deadline)
     enrolment = Enrolment(identity, key)
     try:
-        answer = connection.request("POST", _PATH, enrolment.request(agent_name, token))
+        answer = connection.request("POST", ENROL_PATH, enrolment.request(agent_name, token))
         return identity, enrolment.confirm(answer)
     except ProtocolError as error:
         raise explain(error, connection.url, "enrolment") from None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from securecloud_protocol.agent import Exchange
 from securecloud_protocol.envelope import decode
 from securecloud_protocol.errors import ErrorCode, ProtocolError
+from securecloud_protocol.http_binding import ACK_PATH, EVIDENCE_PATH, HELLO_PATH
 from securecloud_protocol.messages import (
     AckResult,
     ChallengeCore,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 _ACK_ATTEMPTS = 5
 _ACK_SECONDS = 30.0
-_RETRIED_ACK = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Session:
         """Send the evidence and return the server's decisions."""
         try:
             message = self._exchange.evidence(body)
-            answer = self._connection.request("POST", "/agent/v1/evidence", message)
+            answer = self._connection.request("POST", EVIDENCE_PATH, message)
             return self._exchange.release(answer)
         except ProtocolError as error:
             raise explain(error, self.url, "evidence") from None
@@ -101,17 +101,14 @@ class Session:
                 connection.close()
 
     def _send_ack(self, connection: Connection, message: bytes, attempt: int) -> None:
-        answer = connection.request("POST", "/agent/v1/ack", message)
+        answer = connection.request("POST", ACK_PATH, message)
         try:
             decode(answer, "receipt")
             self._exchange.receipt(answer)
         except ProtocolError as error:
             if error.code is ErrorCode.REPLAYED and (attempt or connection.resent):
                 return
-            refusal = explain(error, connection.url, "acknowledgement")
-            if error.code in _RETRIED_ACK:
-                raise UnreachableError(str(refusal), refusal.code) from None
-            raise refusal from None
+            raise explain(error, connection.url, "acknowledgement") from None
 
     def close(self) -> None:
         """End the connection."""
@@ -131,7 +128,7 @@ class _Opening:
         caller, asked = self._caller, self._question
         exchange = Exchange(caller.server, caller.agent_id, caller.key)
         hello = exchange.hello(asked.devices, asked.boot_id, asked.time, asked.seen_audit_size)
-        answer = self.connection.request("POST", "/agent/v1/hello", hello)
+        answer = self.connection.request("POST", HELLO_PATH, hello)
         try:
             core = exchange.challenge(answer, self.connection.certificate)
         except ProtocolError as error:

@@ -47,8 +47,16 @@ _REMEDIES = {
 }
 
 
-def explain(error: ProtocolError, url: str, step: str) -> RefusedError:
-    """Return the operator's view of a protocol error that came up at `step` with `url`."""
+_ASK_AGAIN = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL})
+
+
+def explain(error: ProtocolError, url: str, step: str) -> RefusedError | UnreachableError:
+    """Return the operator's view of a protocol error that came up at `step` with `url`.
+
+    A server that cannot work now is like one that is not there: ask later, or ask another.
+    """
     # `detail` is ours: of the peer's words only the closed code gets here.
     text = f"{url}: {step}: {error.code.value} ({error.detail}): {_REMEDIES[error.code]}"
+    if error.code in _ASK_AGAIN:
+        return UnreachableError(text, error.code.value)
     return RefusedError(text, error.code)

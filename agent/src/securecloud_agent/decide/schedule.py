@@ -1,7 +1,7 @@
 """When to ask again."""
 
 _PENDING = 15
-_LONGEST_BACKOFF = 300.0
+_LONGEST_BACKOFF = 60.0
 _JITTER = 0.2
 
 

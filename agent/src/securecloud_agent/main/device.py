@@ -131,7 +131,7 @@ _DETAILS = {
 def _ack_word(
     decision: DeviceDecision, steps: Sequence[Action], state: State, problem: str
 ) -> str | None:
-    """Return what to report of a device; nothing when there is nothing the server waits for."""
+    """Return what to report of a device; None when there is nothing to tell."""
     locked = any(step.kind is Kind.LOCK for step in steps)
     if decision.outcome != "granted" and not locked:
         return None
@@ -139,7 +139,9 @@ def _ack_word(
         return "failed"
     if locked:
         return "closed"
-    return "checked" if decision.key is None else str(state)
+    if decision.key is None and not any(step.changes for step in steps):
+        return None
+    return str(state)
 
 
 def _volume_word(state: State, observed: Observed) -> str:
