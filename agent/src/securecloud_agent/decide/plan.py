@@ -20,7 +20,7 @@ def plan(decision: "DeviceDecision", observed: Observed, volume: "Volume | None"
     if decision.outcome == "denied":
         return _denied(decision, observed)
     if decision.outcome == "pending":
-        return (Action(Kind.NOTHING, f"the server has not decided yet ({decision.code})"),)
+        return (Action(Kind.NOTHING, "nothing is changed meanwhile"),)
     if observed.held:
         return (
             Action(Kind.NOTHING, "locked by the operator; `securecloud-agent unlock` opens it"),
@@ -40,7 +40,7 @@ def _denied(decision: "DeviceDecision", observed: Observed) -> Plan:
     if decision.code == "unavailable":
         return (Action(Kind.NOTHING, "the server cannot decide now; what is open stays open"),)
     if observed.state is State.CLOSED:
-        return (Action(Kind.NOTHING, f"denied ({decision.code}), and it is closed"),)
+        return (Action(Kind.NOTHING, "it was closed already"),)
     return (Action(Kind.LOCK, f"denied ({decision.code}) while {observed.state}"),)
 
 
@@ -50,7 +50,7 @@ def _still_open(observed: Observed, volume: "Volume | None") -> Plan:
         return _refuse(f"LUKS UUID {observed.luks_uuid} is open in the place of {pinned}")
     if observed.state is State.OPENED and volume is not None and volume.mount_point:
         return (Action(Kind.MOUNT, f"open but not mounted at {volume.mount_point}"),)
-    return (Action(Kind.NOTHING, f"the check passed and it is {observed.state}"),)
+    return (Action(Kind.NOTHING, f"it stays {observed.state}"),)
 
 
 def _granted(observed: Observed, volume: "Volume") -> Plan:

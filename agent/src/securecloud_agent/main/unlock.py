@@ -3,7 +3,6 @@
 import argparse
 from dataclasses import asdict, replace
 
-from securecloud_agent.decide.model import State
 from securecloud_agent.decide.schedule import ask_again_after, exit_status
 from securecloud_agent.errors import AgentError, say
 from securecloud_agent.main.hardening import protect_process
@@ -99,5 +98,5 @@ def _report(arguments: argparse.Namespace, passed: _Passed) -> None:
 
 
 def _line(each: Outcome) -> str:
-    how = f"; {each.how}" if each.how and each.volume != State.CLOSED else ""
+    how = f"; {each.how}" if each.how else ""
     return f"{each.device}: {each.outcome} ({each.code}), {each.volume}: {each.detail}{how}"
