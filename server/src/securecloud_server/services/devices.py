@@ -1,0 +1,231 @@
+"""Devices: volumes of agents, each with a key of its own from the moment it is registered."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from securecloud_server.domain.errors import Conflict, FieldError
+from securecloud_server.domain.names import name_errors, reason_errors, require
+from securecloud_server.domain.ports import Keystore, Transaction
+from securecloud_server.domain.preconditions import ALWAYS, Precondition
+from securecloud_server.domain.privileges import Privilege, authorize
+from securecloud_server.domain.records import Actor, Device, DeviceState, Key
+from securecloud_server.domain.volumes import normalised, volume_errors
+from securecloud_server.services.admin import Ports, Slice, found, log, read_page
+from securecloud_server.services.device_groups import policy_errors
+from securecloud_server.services.exchange_situation import DEFAULT_POLICY
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceText:
+    """What an administrator says of a device."""
+
+    agent: str
+    volume: Mapping[str, Any]
+    group: str | None = None
+    policy: str | None = None
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReport:
+    """A device with what the server derives or has learnt."""
+
+    device: Device
+    state: DeviceState
+    key: Key | None
+    effective_policy: str
+
+
+def tag(device: Device) -> str:
+    """Return the entity tag of a device: what exchanges teach the server is no part of it."""
+    return f"{device.revision}-{device.device_id[:8]}"
+
+
+class DeviceService:
+    """Reads and edits devices."""
+
+    def __init__(self, ports: Ports, keystore: Keystore) -> None:
+        self._ports = ports
+        self._keystore = keystore
+
+    def get(self, actor: Actor, name: str) -> DeviceReport:
+        """Return the device."""
+        authorize(actor, Privilege.READ_CONFIGURATION)
+        with self._ports.database.read() as tx:
+            return _reports(tx, [found(tx.devices.get(name), "device", name)])[0]
+
+    def page(
+        self, actor: Actor, part: Slice, filters: Mapping[str, str | None]
+    ) -> Sequence[DeviceReport]:
+        """Return devices by name; filters `agent`, `group` and `policy`."""
+        authorize(actor, Privilege.READ_CONFIGURATION)
+        return read_page(
+            self._ports,
+            lambda tx: _reports(tx, tx.devices.page(part.after, part.limit, filters)),
+        )
+
+    def put(
+        self, actor: Actor, name: str, text: DeviceText, precondition: Precondition = ALWAYS
+    ) -> tuple[DeviceReport, bool]:
+        """Create or replace; return the device and whether it is new. A new one gets its key."""
+        authorize(actor, Privilege.EDIT_CONFIGURATION)
+        text = replace(text, volume=normalised(text.volume))
+        require(name_errors("name", name), volume_errors(text.volume))
+        key = self._key_for_new(name)
+        return self._ports.database.write(
+            lambda tx: self._put(tx, actor, name, text, precondition, key)
+        )
+
+    def _key_for_new(self, name: str) -> tuple[str, bytes] | None:
+        """Make the key of a device that does not exist yet; the keystore may be far away."""
+        with self._ports.database.read() as tx:
+            if tx.devices.get(name) is not None:
+                return None
+        device_id = str(uuid.UUID(bytes=self._ports.random(16), version=4))
+        return device_id, self._keystore.create(device_id, 1)
+
+    def _put(
+        self,
+        tx: Transaction,
+        actor: Actor,
+        name: str,
+        text: DeviceText,
+        precondition: Precondition,
+        key: tuple[str, bytes] | None,
+    ) -> tuple[DeviceReport, bool]:
+        known = tx.devices.get(name)
+        precondition.check(tag(known) if known else None)
+        require(_reference_errors(tx, text), _clash_errors(tx, name, text))
+        if known is not None:
+            return self._replace(tx, actor, known, text), False
+        if key is None:
+            raise Conflict(f"device {name!r} was deleted at this very moment; try again")
+        return self._add(tx, actor, name, text, key), True
+
+    def _add(
+        self,
+        tx: Transaction,
+        actor: Actor,
+        name: str,
+        text: DeviceText,
+        key: tuple[str, bytes],
+    ) -> DeviceReport:
+        now, (device_id, reference) = self._ports.now(), key
+        device = Device(
+            name=name,
+            device_id=device_id,
+            agent=text.agent,
+            group=text.group,
+            policy=text.policy,
+            enabled=text.enabled,
+            volume=text.volume,
+            created_at=now,
+            updated_at=now,
+        )
+        tx.devices.add(device)
+        tx.keys.put(Key(device_id, 1, "pre_active", self._keystore.name, reference, now))
+        details = {"device_id": device_id, "agent": text.agent, "key_version": 1}
+        log(tx, actor, "device.created", f"device:{name}", details)
+        return _reports(tx, [device])[0]
+
+    def _replace(
+        self, tx: Transaction, actor: Actor, known: Device, text: DeviceText
+    ) -> DeviceReport:
+        if text.agent != known.agent:
+            raise Conflict(
+                f"device {known.name!r} belongs to agent {known.agent!r}; to move it, delete it "
+                "and register it again"
+            )
+        device = replace(
+            known,
+            group=text.group,
+            policy=text.policy,
+            enabled=text.enabled,
+            volume=text.volume,
+        )
+        if device != known:
+            device = replace(device, updated_at=self._ports.now(), revision=known.revision + 1)
+            tx.devices.replace(device)
+            log(tx, actor, "device.updated", f"device:{known.name}", _changes(known, device))
+        return _reports(tx, [device])[0]
+
+    def delete(self, actor: Actor, name: str, precondition: Precondition = ALWAYS) -> None:
+        """Remove a device and destroy its key for good."""
+        authorize(actor, Privilege.EDIT_CONFIGURATION)
+
+        def work(tx: Transaction) -> Key | None:
+            known = found(tx.devices.get(name), "device", name)
+            precondition.check(tag(known))
+            key = tx.keys.current([known.device_id]).get(known.device_id)
+            tx.devices.delete(name)
+            log(tx, actor, "device.deleted", f"device:{name}", {"device_id": known.device_id})
+            return key
+
+        key = self._ports.database.write(work)
+        if key is not None and key.reference:
+            self._keystore.destroy(key.reference)
+
+    def clear_quarantine(self, actor: Actor, name: str, reason: str) -> DeviceReport:
+        """Let a quarantined device start a new lineage with its next release."""
+        authorize(actor, Privilege.MANAGE_KEYS)
+        require(reason_errors(reason))
+
+        def work(tx: Transaction) -> DeviceReport:
+            device = found(tx.devices.get(name), "device", name)
+            state = tx.devices.states([device.device_id])[device.device_id]
+            if not state.quarantined:
+                raise Conflict(f"device {name!r} is not quarantined")
+            tx.devices.put_state(replace(state, quarantined=False, lineage=None, lineage_next=None))
+            log(tx, actor, "device.quarantine_cleared", f"device:{name}", {}, reason)
+            return _reports(tx, [device])[0]
+
+        return self._ports.database.write(work)
+
+
+def _reports(tx: Transaction, devices: Sequence[Device]) -> list[DeviceReport]:
+    ids = [device.device_id for device in devices]
+    states, keys = tx.devices.states(ids), tx.keys.current(ids)
+    groups = {name: tx.groups.get(name) for name in {d.group for d in devices if d.group}}
+
+    def effective(device: Device) -> str:
+        group = groups.get(device.group or "")
+        return device.policy or (group.policy if group else None) or DEFAULT_POLICY
+
+    return [
+        DeviceReport(d, states[d.device_id], keys.get(d.device_id), effective(d)) for d in devices
+    ]
+
+
+def _reference_errors(tx: Transaction, text: DeviceText) -> list[FieldError]:
+    errors = policy_errors(tx, text.policy)
+    agent = tx.agents.get(text.agent)
+    if agent is None or agent.state != "active":
+        expected = "the name of an enrolled agent"
+        errors.append(FieldError("agent", expected, "there is no such active agent"))
+    if text.group is not None and tx.groups.get(text.group) is None:
+        expected = "the name of a device group, or null"
+        errors.append(FieldError("group", expected, "there is no such device group"))
+    return errors
+
+
+def _clash_errors(tx: Transaction, name: str, text: DeviceText) -> list[FieldError]:
+    """Return errors for a source or mount point that another device of this agent has."""
+    errors = []
+    for other in tx.devices.of_agent(text.agent):
+        for field in ("source", "mount_point"):
+            value = text.volume[field]
+            if other.name != name and value is not None and other.volume.get(field) == value:
+                message = f"device {other.name!r} of this agent has the same"
+                errors.append(FieldError(f"volume.{field}", "not used by another device", message))
+    return errors
+
+
+def _changes(old: Device, new: Device) -> dict[str, Any]:
+    names = ("group", "policy", "enabled", "volume")
+    return {
+        name: {"before": getattr(old, name), "after": getattr(new, name)}
+        for name in names
+        if getattr(old, name) != getattr(new, name)
+    }
