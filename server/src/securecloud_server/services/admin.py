@@ -48,8 +48,8 @@ def log(
     actor: Actor,
     action: str,
     target: str,
+    details: Mapping[str, Any],
     reason: str = "",
-    **details: Any,
 ) -> None:
     """Append the event of a successful act to the audit log."""
     tx.audit.append(AuditEvent(actor, action, target, "success", reason, details))
