@@ -110,7 +110,9 @@ from ansible_collections.trend.securecloud.plugins.module_utils._module import (
     finish,
 )
 
-_REVOKE, _RESTORE, _DESTROY = "revoke", "restore", "destroy"
+_REVOKE = "revoke"
+_RESTORE = "restore"
+_DESTROY = "destroy"
 
 # From what is there and what is wanted to the steps between them. What is missing cannot be done.
 STEPS: dict[tuple[str, str], tuple[str, ...]] = {

@@ -219,7 +219,9 @@ SECTIONS: dict[str, dict[str, Any]] = {
 
 def argument_spec() -> dict[str, Any]:
     """Return the module's options."""
-    sections = {name: {"type": "dict", "options": spec} for name, spec in SECTIONS.items()}
+    sections = {
+        name: {"type": "dict", "options": spec, "no_log": False} for name, spec in SECTIONS.items()
+    }
     return {
         "command": {"type": "path", "default": "/opt/securecloud/server/bin/securecloud-server"},
         "config": {"type": "path", "default": "/etc/securecloud/server.toml"},
