@@ -29,7 +29,7 @@ _BASE = "/api/v1"
 _PAGE = 500
 _REPLY_LIMIT = 64 * 1024 * 1024
 _NO_CONTENT = 204
-_FIRST_ERROR = 400
+_FIRST_NOT_OK = 300
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Client:
         sent.update(headers or {})
         status, kind, etag, text = self._exchange(method, target, content, sent)
         document = {} if status == _NO_CONTENT else self._document(text, status)
-        if status >= _FIRST_ERROR:
+        if status >= _FIRST_NOT_OK:
             raise self._problem(f"{method} {path}", status, kind, document)
         return Reply(status, document, etag)
 
