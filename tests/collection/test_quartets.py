@@ -1,0 +1,143 @@
+"""Each module four times: foreseen, done, done again, foreseen again."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.collection.conftest import ROOT, Play
+from tests.support.live import BIN, AgentMachine
+
+MODULES = ROOT / "collections/ansible_collections/trend/securecloud/plugins/modules"
+QUARTETS = Path(__file__).parent / "quartets"
+
+
+def assert_quartet(results: list[dict[str, Any]], changes: bool = True) -> None:
+    """Foreseen and done agree on what changes; the second time nothing does."""
+    foreseen, done, again, foreseen_again = results
+    assert foreseen["changed"] is done["changed"] is changes
+    assert foreseen.get("diff") == done.get("diff")
+    assert not again["changed"], again
+    assert not foreseen_again["changed"], foreseen_again
+
+
+def assert_foreseen(results: list[dict[str, Any]], key: str, *fields: str) -> None:
+    """Check mode knew these fields of the object that the real run returned."""
+    foreseen, done = results[0][key], results[1][key]
+    assert [foreseen[field] for field in fields] == [done[field] for field in fields]
+
+
+def test_every_module_has_a_quartet() -> None:
+    text = "".join(path.read_text() for path in QUARTETS.glob("*.yml"))
+    missing = [
+        path.stem for path in MODULES.glob("*.py") if f"trend.securecloud.{path.stem}:" not in text
+    ]
+    assert missing == []
+
+
+def test_policy(play: Play) -> None:
+    results = play("quartets/policy.yml")
+    for quartet in results.values():
+        assert_quartet(quartet)
+    fields = ("description", "rules", "on_match", "on_fail")
+    for name in ("create", "change", "empty"):
+        assert_foreseen(results[name], "policy", *fields)
+    versions = [results[name][1]["policy"]["version"] for name in ("create", "change", "empty")]
+    assert versions == [1, 2, 3]
+    assert results["remove"][1]["policy"] is None
+
+
+def test_device_group(play: Play) -> None:
+    results = play("quartets/device_group.yml")
+    for quartet in results.values():
+        assert_quartet(quartet)
+    assert_foreseen(results["create"], "device_group", "description", "policy")
+    assert results["change"][1]["device_group"]["policy"] is None
+
+
+def test_device(play: Play, machine: AgentMachine) -> None:
+    results = play("quartets/device.yml")
+    for quartet in results.values():
+        assert_quartet(quartet)
+    for name in ("create", "change", "move"):
+        fields = ("agent", "group", "policy", "enabled", "volume")
+        assert_foreseen(results[name], "device", *fields)
+    assert results["create"][1]["device"]["key"]["state"] == "pre_active"
+    assert results["change"][1]["device"]["volume"]["options"] == ["noatime"]
+
+
+def test_enrollment_token(play: Play, tmp_path: Path) -> None:
+    results = play("quartets/enrollment_token.yml", directory=str(tmp_path))
+    for quartet in results.values():
+        assert_quartet(quartet)
+    _, minted, kept, _ = results["create"]
+    assert minted["id"] == kept["id"]
+    assert "token" not in minted
+    assert results["remove"][1]["revoked"] == [minted["id"]]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_agent(play: Play, tmp_path: Path) -> None:
+    command = str(BIN / "securecloud-agent")
+    results = play("quartets/agent.yml", directory=str(tmp_path), command=command)
+    for quartet in results.values():
+        assert_quartet(quartet)
+    assert [each["enrolled"] for each in results["configure"]] == [False] * 4
+    assert [each["enrolled"] for each in results["enrol"]] == [True] * 4
+    assert results["enrol"][1]["agent_id"] == results["enrol"][2]["agent_id"]
+
+
+def test_management_server(play: Play, tmp_path: Path) -> None:
+    command = str(BIN / "securecloud-server")
+    results = play("quartets/management_server.yml", directory=str(tmp_path), command=command)
+    foreseen, done, again, foreseen_again = results["create"]
+    assert (foreseen["changed"], done["changed"]) == (True, True)
+    assert (again["changed"], foreseen_again["changed"]) == (False, False)
+    assert done["fingerprint"] == again["fingerprint"]
+    assert (tmp_path / "admin.token").stat().st_mode & 0o777 == 0o600
+    assert_quartet(results["change"])
+
+
+def test_key(play: Play, machine: AgentMachine) -> None:
+    results = play("quartets/key.yml")
+    for quartet in results.values():
+        assert_quartet(quartet)
+    states = [results[name][1]["key"]["state"] for name in ("revoke", "restore", "destroy")]
+    assert states == ["deactivated", "active", "destroyed"]
+    assert_foreseen(results["destroy"], "key", "device", "state")
+
+
+def test_key_request(play: Play, machine: AgentMachine) -> None:
+    code, device = machine.unlock()
+    assert (code, device["outcome"]) == (3, "pending")
+    results = play("quartets/key_request.yml")
+    assert_quartet(results["approve"])
+    assert_foreseen(results["approve"], "key_request", "id", "device", "state", "reason")
+
+
+def test_key_request_by_id(play: Play, machine: AgentMachine) -> None:
+    machine.register("quartet-denied")
+    code, _ = machine.unlock("quartet-denied")
+    assert code == 3
+    (request,) = machine.server.ok("GET", "/key-requests?device=quartet-denied")["items"]
+    results = play("quartets/key_request_deny.yml", request_id=request["id"])
+    assert_quartet(results["deny"])
+
+
+@pytest.mark.parametrize(
+    ("module", "key", "names"),
+    [
+        ("policy_info", "policies", ["default"]),
+        ("device_info", "devices", None),
+        ("agent_info", "agents", ["quartet"]),
+        ("key_request_info", "key_requests", None),
+    ],
+)
+def test_info(
+    play: Play, machine: AgentMachine, module: str, key: str, names: list[str] | None
+) -> None:
+    results = play(f"quartets/{module}.yml")
+    assert_quartet(results["read"], changes=False)
+    items = results["read"][1][key]
+    assert names is None or [item["name"] for item in items] == names
+    assert results["read"][0][key] == items
