@@ -14,7 +14,6 @@ from flask.testing import FlaskClient
 from securecloud_protocol import agent as protocol
 from securecloud_protocol import messages as wire
 from securecloud_protocol.token import EnrolmentToken
-
 from securecloud_server import app
 from securecloud_server.domain import requests as life
 from securecloud_server.domain.policy import compile_policy

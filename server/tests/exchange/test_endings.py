@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from securecloud_protocol.errors import ErrorCode, ProtocolError
-
 from securecloud_server.domain import requests as life
 
 MANUAL = {"rules": [], "on_match": {"action": "manual"}}

@@ -31,7 +31,8 @@ class Dialect(Protocol):
 
     name: str
     compiler: Compiler
-    column_types: dict[str, str]
+    ddl: dict[str, str]
+    """What the placeholders in migrations stand for."""
     begin_read: str
     begin_write: str
     """Begins a transaction that no other one that writes can overlap, on any node."""

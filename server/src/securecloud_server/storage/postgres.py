@@ -30,7 +30,12 @@ class Postgres:
 
     name = "postgresql"
     compiler: Compiler = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy's
-    column_types = {"text": 'TEXT COLLATE "C"', "integer": "BIGINT", "octets": "BYTEA"}  # noqa: RUF012 - never changed
+    ddl = {  # noqa: RUF012 - never changed
+        "text": 'TEXT COLLATE "C"',
+        "integer": "BIGINT",
+        "octets": "BYTEA",
+        "clustered": "",
+    }
     begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     begin_write = (
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"

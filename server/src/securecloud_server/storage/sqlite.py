@@ -40,7 +40,12 @@ class Sqlite:
 
     name = "sqlite"
     compiler: Compiler = SQLiteDialect_pysqlite(paramstyle="named")
-    column_types = {"text": "TEXT", "integer": "INTEGER", "octets": "BLOB"}  # noqa: RUF012 - never changed
+    ddl = {  # noqa: RUF012 - never changed
+        "text": "TEXT",
+        "integer": "INTEGER",
+        "octets": "BLOB",
+        "clustered": " WITHOUT ROWID",
+    }
     begin_read = "BEGIN"
     begin_write = "BEGIN IMMEDIATE"
     failures: tuple[type[Exception], ...] = (sqlite3.Error,)

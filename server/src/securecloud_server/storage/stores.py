@@ -1,10 +1,8 @@
 """The stores that know more than their key."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
-from functools import cache
 
-from sqlalchemy import ClauseElement, bindparam, delete, func, literal, select, union_all, update
+from sqlalchemy import bindparam, delete, literal, select, union_all, update
 
 from securecloud_server.domain.errors import Conflict, NotFound
 from securecloud_server.domain.records import (
@@ -34,7 +32,7 @@ from securecloud_server.storage.tables import (
 )
 
 _TRANSITIONS = Codec(
-    lambda steps: to_json([astuple(step) for step in steps]),
+    lambda steps: to_json([(s.at, s.old, s.new, s.actor, s.reason) for s in steps]),
     lambda text: tuple(Transition(*step) for step in JSON.decode(text)),
 )
 
@@ -202,15 +200,12 @@ class SqlKeys(TableStore[Key]):
             self._runner.change(_KEYS.insert, row)
 
 
-@cache
-def _newest_requests(count: int) -> ClauseElement:
-    table = schema.KEY_REQUESTS
-    newest = (
-        select(func.max(table.c.request_id))
-        .where(table.c.device_id.in_([bindparam(f"in_{index}") for index in range(count)]))
-        .group_by(table.c.device_id)
-    )
-    return select(table).where(table.c.request_id.in_(newest))
+_NEWEST_REQUEST = (
+    select(schema.KEY_REQUESTS)
+    .where(schema.KEY_REQUESTS.c.device_id == bindparam("device_id"))
+    .order_by(schema.KEY_REQUESTS.c.request_id.desc())
+    .limit(1)
+)
 
 
 class SqlKeyRequests(TableStore[KeyRequest]):
@@ -221,11 +216,12 @@ class SqlKeyRequests(TableStore[KeyRequest]):
 
     def open_of(self, device_ids: Sequence[str]) -> Mapping[str, KeyRequest]:
         """Return the newest request of each device, whatever its state."""
-        if not device_ids:
-            return {}
-        parameters = {f"in_{index}": value for index, value in enumerate(device_ids)}
-        rows = self._runner.rows(_newest_requests(len(device_ids)), parameters)
-        return {request.device_id: request for request in map(_REQUESTS.record, rows)}
+        found = {}
+        for device_id in device_ids:
+            row = self._runner.row(_NEWEST_REQUEST, {"device_id": device_id})
+            if row is not None:
+                found[device_id] = _REQUESTS.record(row)
+        return found
 
 
 _SESSIONS = RecordTable("session", Session, schema.SESSIONS, "session_id")

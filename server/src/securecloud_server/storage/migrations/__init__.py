@@ -33,7 +33,7 @@ def upgrade(engine: Engine) -> list[int]:
             cursor = raw.cursor()
             cursor.execute(dialect.begin_write)
             try:
-                done = _run_missing(cursor, dialect.column_types)
+                done = _run_missing(cursor, dialect.ddl)
             except BaseException:
                 cursor.execute("ROLLBACK")
                 raise
@@ -43,13 +43,13 @@ def upgrade(engine: Engine) -> list[int]:
     return done
 
 
-def _run_missing(cursor: Any, column_types: dict[str, str]) -> list[int]:
+def _run_missing(cursor: Any, ddl: dict[str, str]) -> list[int]:
     cursor.execute(_CREATE_VERSION)
     cursor.execute("SELECT version FROM schema_version")
     seen = {row[0] for row in cursor.fetchall()}
     missing = [number for number in sorted(MIGRATIONS) if number not in seen]
     for number in missing:
-        for statement in MIGRATIONS[number].STATEMENTS.format(**column_types).split(";\n"):
+        for statement in MIGRATIONS[number].STATEMENTS.format(**ddl).split(";\n"):
             if statement.strip():
                 cursor.execute(statement)
         cursor.execute(_RECORD_VERSION.format(number))

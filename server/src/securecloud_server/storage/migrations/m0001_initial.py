@@ -1,4 +1,7 @@
-"""Everything that version 0.1.0 keeps. Text keys compare by octet on either database."""
+"""Everything that version 0.1.0 keeps. Text keys compare by octet on either database.
+
+`clustered` tables of SQLite are stored in their primary key: a page less to write in each release.
+"""
 
 STATEMENTS = """
 CREATE TABLE agents (
@@ -10,7 +13,7 @@ CREATE TABLE agents (
     last_seen_at {integer},
     last_source {text},
     version {text}
-);
+){clustered};
 CREATE TABLE policies (
     name {text} NOT NULL PRIMARY KEY,
     version {integer} NOT NULL,
@@ -61,7 +64,7 @@ CREATE TABLE device_states (
     lineage_next {octets},
     first_seen_at {integer},
     last_release_at {integer}
-);
+){clustered};
 CREATE TABLE keys (
     device_id {text} NOT NULL REFERENCES devices (device_id) ON DELETE CASCADE,
     version {integer} NOT NULL,
@@ -73,7 +76,7 @@ CREATE TABLE keys (
     deactivated_at {integer},
     destroyed_at {integer},
     PRIMARY KEY (device_id, version)
-);
+){clustered};
 CREATE TABLE key_requests (
     request_id {text} NOT NULL PRIMARY KEY,
     device_id {text} NOT NULL,
@@ -105,7 +108,7 @@ CREATE TABLE sessions (
     agent_id {text} NOT NULL,
     expires_at {integer} NOT NULL,
     acked_at {integer}
-);
+){clustered};
 CREATE INDEX sessions_expires_at ON sessions (expires_at);
 CREATE TABLE api_tokens (
     token_id {text} NOT NULL PRIMARY KEY,
@@ -144,7 +147,7 @@ CREATE TABLE audit_nodes (
     idx {integer} NOT NULL,
     hash {octets} NOT NULL,
     PRIMARY KEY (level, idx)
-);
+){clustered};
 CREATE TABLE audit_head (
     id {integer} NOT NULL PRIMARY KEY CHECK (id = 1),
     size {integer} NOT NULL,
