@@ -14,6 +14,7 @@ from securecloud_protocol.server import Responder, ServerKeys, generate_keys
 
 from securecloud_server.domain.errors import FieldError, Invalid, NotAuthenticated, Unavailable
 from securecloud_server.domain.ports import Clock, Keystore, RandomSource
+from securecloud_server.domain.records import Actor
 from securecloud_server.keystores.local import LocalKeystore
 from securecloud_server.keystores.master_key import (
     MasterKey,
@@ -21,6 +22,8 @@ from securecloud_server.keystores.master_key import (
     load_master_key,
     master_key_path,
 )
+from securecloud_server.services.admin import Ports
+from securecloud_server.services.administration import Administration, administration
 from securecloud_server.services.exchange import ExchangeService, ExchangeTimes
 from securecloud_server.services.exchange_enrolment import EnrolmentService
 from securecloud_server.services.exchange_housekeeping import Housekeeping
@@ -46,6 +49,7 @@ class Application:
     exchange: ExchangeService
     enrolment: EnrolmentService
     housekeeping: Housekeeping
+    admin: Administration
 
     @property
     def server_id(self) -> str:
@@ -104,6 +108,12 @@ def build(
         ),
         enrolment=EnrolmentService(database, responder, clock, random),
         housekeeping=Housekeeping(database, clock),
+        admin=administration(
+            Ports(database, clock, random),
+            keystore,
+            responder.fingerprint,
+            settings.policy.approval_lifetime,
+        ),
     )
 
 
@@ -157,7 +167,17 @@ def prepare(settings: Settings, *, check: bool = False, clock: Clock = time.time
         version = migrations.schema_version(engine)
     finally:
         engine.dispose()
+    created += _first_records(settings, clock)
     return Prepared(tuple(created), keys.server_id, Responder(keys, ()).fingerprint, version)
+
+
+def _first_records(settings: Settings, clock: Clock) -> list[str]:
+    application = build(settings, clock=clock)
+    try:
+        made = application.admin.policies.ensure_default(Actor("cli", "securecloud-server"))
+    finally:
+        application.close()
+    return ["default policy"] if made else []
 
 
 def load_certificates(path: str) -> list[bytes]:
@@ -175,10 +195,12 @@ def load_certificates(path: str) -> list[bytes]:
 
 def _missing(settings: Settings) -> Prepared:
     if not master_key_path(settings.keystore.master_key).exists():
-        everything = ("master key", f"schema version {migrations.LATEST}", "server identity")
+        schema = f"schema version {migrations.LATEST}"
+        everything = ("master key", schema, "server identity", "default policy")
         return Prepared(everything, None, None, 0)
     if _sqlite_is_absent(settings.storage.url):
-        return Prepared((f"schema version {migrations.LATEST}", "server identity"), None, None, 0)
+        everything = (f"schema version {migrations.LATEST}", "server identity", "default policy")
+        return Prepared(everything, None, None, 0)
     engine = make_engine(settings.storage.url)
     try:
         version = migrations.schema_version(engine)
@@ -189,7 +211,7 @@ def _missing(settings: Settings) -> Prepared:
     finally:
         engine.dispose()
     if keys is None:
-        return Prepared((*missing, "server identity"), None, None, version)
+        return Prepared((*missing, "server identity", "default policy"), None, None, version)
     return Prepared(missing, keys.server_id, Responder(keys, ()).fingerprint, version)
 
 

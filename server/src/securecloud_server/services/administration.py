@@ -1,0 +1,49 @@
+"""All that administrators can do, in one hand: for the admin API and the command line."""
+
+from dataclasses import dataclass
+
+from securecloud_server.domain.ports import Keystore
+from securecloud_server.services.admin import Ports
+from securecloud_server.services.agents import AgentService
+from securecloud_server.services.api_tokens import ApiTokenService
+from securecloud_server.services.audit import AuditService, RefusalLog
+from securecloud_server.services.device_groups import DeviceGroupService
+from securecloud_server.services.devices import DeviceService
+from securecloud_server.services.enrollment_tokens import EnrollmentTokenService
+from securecloud_server.services.key_requests import KeyRequestService
+from securecloud_server.services.keys import KeyService
+from securecloud_server.services.policies import PolicyService
+
+
+@dataclass(frozen=True, slots=True)
+class Administration:
+    """The administrative services over one set of ports."""
+
+    policies: PolicyService
+    device_groups: DeviceGroupService
+    devices: DeviceService
+    agents: AgentService
+    enrollment_tokens: EnrollmentTokenService
+    key_requests: KeyRequestService
+    keys: KeyService
+    api_tokens: ApiTokenService
+    audit: AuditService
+    refusals: RefusalLog
+
+
+def administration(
+    ports: Ports, keystore: Keystore, fingerprint: str, approval_lifetime: int
+) -> Administration:
+    """Return the services; `fingerprint` is the server's, `approval_lifetime` in seconds."""
+    return Administration(
+        policies=PolicyService(ports),
+        device_groups=DeviceGroupService(ports),
+        devices=DeviceService(ports, keystore),
+        agents=AgentService(ports),
+        enrollment_tokens=EnrollmentTokenService(ports, fingerprint),
+        key_requests=KeyRequestService(ports, approval_lifetime),
+        keys=KeyService(ports, keystore),
+        api_tokens=ApiTokenService(ports),
+        audit=AuditService(ports),
+        refusals=RefusalLog(ports),
+    )
