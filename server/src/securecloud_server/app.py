@@ -194,25 +194,27 @@ def load_certificates(path: str) -> list[bytes]:
 
 
 def _missing(settings: Settings) -> Prepared:
+    records = ("server identity", "default policy")
     if not master_key_path(settings.keystore.master_key).exists():
-        schema = f"schema version {migrations.LATEST}"
-        everything = ("master key", schema, "server identity", "default policy")
-        return Prepared(everything, None, None, 0)
+        return Prepared(("master key", *_schemas_behind(0), *records), None, None, 0)
     if _sqlite_is_absent(settings.storage.url):
-        everything = (f"schema version {migrations.LATEST}", "server identity", "default policy")
-        return Prepared(everything, None, None, 0)
+        return Prepared((*_schemas_behind(0), *records), None, None, 0)
     engine = make_engine(settings.storage.url)
     try:
         version = migrations.schema_version(engine)
-        missing = tuple(f"schema version {n}" for n in range(version + 1, migrations.LATEST + 1))
         keys = None
         if version:
             keys = load_identity(engine, load_master_key(settings.keystore.master_key))
     finally:
         engine.dispose()
     if keys is None:
-        return Prepared((*missing, "server identity", "default policy"), None, None, version)
-    return Prepared(missing, keys.server_id, Responder(keys, ()).fingerprint, version)
+        return Prepared((*_schemas_behind(version), *records), None, None, version)
+    fingerprint = Responder(keys, ()).fingerprint
+    return Prepared(_schemas_behind(version), keys.server_id, fingerprint, version)
+
+
+def _schemas_behind(version: int) -> tuple[str, ...]:
+    return tuple(f"schema version {n}" for n in range(version + 1, migrations.LATEST + 1))
 
 
 def _sqlite_is_absent(url: str) -> bool:
