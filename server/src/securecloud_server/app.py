@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -12,8 +13,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from flask import Flask
 from securecloud_protocol.server import Responder, ServerKeys, generate_keys
 
-from securecloud_server.domain.errors import FieldError, Invalid, NotAuthenticated, Unavailable
+from securecloud_server import __version__
+from securecloud_server.domain.errors import FieldError, Invalid, Unavailable
 from securecloud_server.domain.ports import Clock, Keystore, RandomSource
+from securecloud_server.domain.privileges import Privilege, authorize
 from securecloud_server.domain.records import Actor
 from securecloud_server.keystores.local import LocalKeystore
 from securecloud_server.keystores.master_key import (
@@ -31,7 +34,9 @@ from securecloud_server.settings import Settings
 from securecloud_server.storage import migrations
 from securecloud_server.storage.database import SqlDatabase, make_engine, open_database
 from securecloud_server.storage.identity import load_identity, store_identity
+from securecloud_server.web.admin import About, admin_flask
 from securecloud_server.web.agent_api import agent_api
+from securecloud_server.web.auth import bearer
 from securecloud_server.web.ops import Checks, Metrics, ops
 
 
@@ -129,8 +134,8 @@ def exchange_times(settings: Settings) -> ExchangeTimes:
 
 
 def web(application: Application) -> Flask:
-    """Return the WSGI application: agent API, health and metrics."""
-    flask = Flask("securecloud_server", static_folder=None)
+    """Return the WSGI application: admin API, agent API, health and metrics."""
+    flask = admin_flask(application.admin, partial(_about, application))
     metrics = application.metrics
     flask.register_blueprint(agent_api(application.exchange, application.enrolment, metrics))
     checks = {"database": application.database.check, "keystore": application.keystore.check}
@@ -140,10 +145,30 @@ def web(application: Application) -> Flask:
     return flask
 
 
+def _about(application: Application) -> About:
+    database, keystore = application.database, application.keystore
+    try:
+        keystore.check()
+        state = "ready"
+    except Unavailable as error:
+        state = str(error)
+    return About(
+        version=__version__,
+        server_id=application.server_id,
+        fingerprint=application.responder.fingerprint,
+        now=int(application.clock()),
+        keystore=keystore.name,
+        keystore_state=state,
+        storage=database.kind,
+        schema_version=database.schema_version(),
+    )
+
+
 def _metrics_guard(application: Application) -> Callable[[str | None], None]:
-    def guard(_authorization: str | None) -> None:
+    def guard(authorization: str | None) -> None:
         if not application.settings.server.metrics_public:
-            raise NotAuthenticated("metrics are not public")
+            actor = application.admin.api_tokens.authenticate(bearer(authorization), None)
+            authorize(actor, Privilege.READ_AUDIT)
 
     return guard
 

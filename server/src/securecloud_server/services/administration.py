@@ -17,8 +17,9 @@ from securecloud_server.services.policies import PolicyService
 
 @dataclass(frozen=True, slots=True)
 class Administration:
-    """The administrative services over one set of ports."""
+    """The administrative services over one set of ports; `fingerprint` names the server's key."""
 
+    fingerprint: str
     policies: PolicyService
     device_groups: DeviceGroupService
     devices: DeviceService
@@ -36,6 +37,7 @@ def administration(
 ) -> Administration:
     """Return the services; `fingerprint` is the server's, `approval_lifetime` in seconds."""
     return Administration(
+        fingerprint=fingerprint,
         policies=PolicyService(ports),
         device_groups=DeviceGroupService(ports),
         devices=DeviceService(ports, keystore),

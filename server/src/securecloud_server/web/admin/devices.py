@@ -1,0 +1,150 @@
+"""`/devices`: volumes, each with a key of its own."""
+
+from typing import Literal
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from pydantic import BaseModel, Field
+
+from securecloud_server.services.devices import DeviceReport, DeviceService, DeviceText, tag
+from securecloud_server.web.admin.models import (
+    NAME,
+    Body,
+    Name,
+    Page,
+    Reason,
+    Time,
+    answer,
+    listing,
+    no_content,
+    part,
+    precondition,
+    time,
+    time_or_none,
+)
+from securecloud_server.web.auth import caller
+
+
+class Volume(Body):
+    """Where the data is and how it is mounted. The mapper's name is `sc-<device>`."""
+
+    source: str = Field(description="absolute path of a block device or a file")
+    filesystem: Literal["ext4", "xfs"] = "ext4"
+    mount_point: str | None = Field(default=None, description="null: opened, not mounted")
+    options: list[str] = Field(default=["defaults"])
+    read_only: bool = False
+    initialise: Literal["never", "if_blank"] = "never"
+
+
+class DeviceBody(Body):
+    """What an administrator says of a device."""
+
+    agent: str
+    volume: Volume
+    group: str | None = None
+    policy: str | None = Field(default=None, description="null: the group's, or the default")
+    enabled: bool = True
+
+
+class DeviceKey(BaseModel):
+    """The device's newest key, in KMIP's words."""
+
+    state: str
+    version: int
+
+
+class Device(BaseModel):
+    """A device with what the server derives or has learnt."""
+
+    name: str = NAME
+    agent: str
+    group: str | None
+    policy: str | None
+    effective_policy: str
+    enabled: bool
+    volume: Volume
+    key: DeviceKey | None
+    luks_uuid: str | None
+    quarantined: bool
+    first_seen_at: Time | None
+    last_release_at: Time | None
+    created_at: Time
+    updated_at: Time
+
+
+class Devices(BaseModel):
+    """A page of devices."""
+
+    items: list[Device]
+    next_cursor: str | None
+
+
+class Filters(Page):
+    """Which devices are wanted."""
+
+    agent: str | None = None
+    group: str | None = None
+    policy: str | None = None
+
+
+def show(report: DeviceReport) -> Device:
+    """Return the device as the API shows it."""
+    device, state, key = report.device, report.state, report.key
+    return Device(
+        name=device.name,
+        agent=device.agent,
+        group=device.group,
+        policy=device.policy,
+        effective_policy=report.effective_policy,
+        enabled=device.enabled,
+        volume=Volume(**device.volume),
+        key=DeviceKey(state=key.state, version=key.version) if key else None,
+        luks_uuid=state.luks_uuid,
+        quarantined=state.quarantined,
+        first_seen_at=time_or_none(state.first_seen_at),
+        last_release_at=time_or_none(state.last_release_at),
+        created_at=time(device.created_at),
+        updated_at=time(device.updated_at),
+    )
+
+
+def devices(api: APIBlueprint, service: DeviceService) -> APIBlueprint:
+    """Add the resource."""
+
+    @api.get("/devices", summary="List devices", responses={200: Devices})
+    def list_devices(query: Filters) -> Response:
+        filters = {"agent": query.agent, "group": query.group, "policy": query.policy}
+        found = service.page(caller(), part(query), filters)
+        return listing(query, found, show, lambda report: report.device.name)
+
+    @api.get("/devices/<name>", summary="Read a device", responses={200: Device})
+    def get_device(path: Name) -> Response:
+        report = service.get(caller(), path.name)
+        return answer(show(report), tag(report.device))
+
+    @api.put("/devices/<name>", summary="Register or replace", responses={200: Device, 201: Device})
+    def put_device(path: Name, body: DeviceBody) -> Response:
+        text = DeviceText(
+            agent=body.agent,
+            volume=body.volume.model_dump(),
+            group=body.group,
+            policy=body.policy,
+            enabled=body.enabled,
+        )
+        report, created = service.put(caller(), path.name, text, precondition())
+        return answer(show(report), tag(report.device), created=created)
+
+    @api.delete("/devices/<name>", summary="Delete device and key", responses={204: None})
+    def delete_device(path: Name) -> Response:
+        service.delete(caller(), path.name, precondition())
+        return no_content()
+
+    @api.post(
+        "/devices/<name>:clear-quarantine",
+        summary="Let a quarantined device start a new lineage",
+        responses={200: Device},
+    )
+    def clear_quarantine(path: Name, body: Reason) -> Response:
+        return answer(show(service.clear_quarantine(caller(), path.name, body.reason)))
+
+    return api

@@ -1,0 +1,121 @@
+"""`/policies`: reviewed text, with every version."""
+
+from typing import Annotated, Any
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from securecloud_server.domain.errors import FieldError, Invalid
+from securecloud_server.domain.records import PolicyText
+from securecloud_server.services.exchange_situation import DEFAULT_POLICY
+from securecloud_server.services.policies import PolicyService, tag
+from securecloud_server.web.admin.models import (
+    NAME,
+    Name,
+    Page,
+    Time,
+    answer,
+    listing,
+    no_content,
+    part,
+    precondition,
+    time,
+)
+from securecloud_server.web.auth import caller
+
+_RULES = WithJsonSchema({"anyOf": [{"type": "array"}, {"type": "object"}]})
+_ACTION = WithJsonSchema(
+    {
+        "type": "object",
+        "properties": {
+            "action": {"enum": ["approve", "approve_after", "manual", "deny"]},
+            "delay": {"type": "integer", "description": "seconds, with approve_after"},
+        },
+        "required": ["action"],
+    }
+)
+_TEXT = WithJsonSchema({"type": "string", "maxLength": 1000})
+_FLAG = WithJsonSchema({"type": "boolean"})
+
+
+class PolicyBody(BaseModel):
+    """A policy's text. Its fields are checked by the policy compiler, which names them all."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"additionalProperties": False})
+
+    description: Annotated[Any, _TEXT] = ""
+    rules: Annotated[Any, _RULES] = []
+    on_match: Annotated[Any, _ACTION] = {"action": "manual"}
+    on_fail: Annotated[Any, _ACTION] = {"action": "manual"}
+    force: Annotated[Any, _FLAG] = False
+
+
+class Policy(BaseModel):
+    """One version of a policy. `digest`: SHA-256 of its normalised text, in hex."""
+
+    name: str = NAME
+    description: str
+    rules: Annotated[Any, _RULES]
+    on_match: Annotated[Any, _ACTION]
+    on_fail: Annotated[Any, _ACTION]
+    force: bool
+    version: int
+    digest: str
+    default: bool
+    created_at: Time
+    updated_at: Time
+
+
+class Policies(BaseModel):
+    """A page of policies."""
+
+    items: list[Policy]
+    next_cursor: str | None = Field(description="null at the end")
+
+
+def show(policy: PolicyText) -> Policy:
+    """Return the policy as the API shows it."""
+    return Policy(
+        **policy.text,
+        name=policy.name,
+        version=policy.version,
+        digest=policy.digest,
+        default=policy.name == DEFAULT_POLICY,
+        created_at=time(policy.created_at),
+        updated_at=time(policy.updated_at),
+    )
+
+
+def policies(api: APIBlueprint, service: PolicyService) -> APIBlueprint:
+    """Add the resource."""
+
+    @api.get("/policies", summary="List policies", responses={200: Policies})
+    def list_policies(query: Page) -> Response:
+        return listing(query, service.page(caller(), part(query)), show, lambda p: p.name)
+
+    @api.get("/policies/<name>", summary="Read a policy", responses={200: Policy})
+    def get_policy(path: Name) -> Response:
+        policy = service.get(caller(), path.name)
+        return answer(show(policy), tag(policy))
+
+    @api.get("/policies/<name>/versions", summary="Every version", responses={200: Policies})
+    def list_policy_versions(path: Name) -> Response:
+        versions = service.versions(caller(), path.name)
+        return listing(Page(limit=500), versions[:500], show, lambda p: p.version)
+
+    @api.put("/policies/<name>", summary="Create or replace", responses={200: Policy, 201: Policy})
+    def put_policy(path: Name, body: PolicyBody) -> Response:
+        text = body.model_dump(exclude_unset=True)
+        if text.get("name", path.name) != path.name:
+            expected = f"{path.name}, as in the URL"
+            raise Invalid([FieldError("name", expected, f"expected {expected}")])
+        policy, created = service.put(caller(), path.name, text, precondition())
+        return answer(show(policy), tag(policy), created=created)
+
+    @api.delete("/policies/<name>", summary="Delete a policy", responses={204: None})
+    def delete_policy(path: Name) -> Response:
+        service.delete(caller(), path.name, precondition())
+        return no_content()
+
+    return api
