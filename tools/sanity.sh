@@ -12,11 +12,11 @@ mkdir -p "$cache"
 # works where only a package index is reachable.
 version=$(grep -oP "^\s+pip='\K[0-9.]+" .venv/lib/python3*/site-packages/ansible_test/_internal/python_requirements.py | tail -1)
 cat >"$cache/get_pip_${version//./_}.py" <<'PY'
-import ensurepip
 import subprocess
 import sys
 
-ensurepip.bootstrap()
+# A process of its own, for ensurepip switches off the configuration of pip in the one it runs in.
+subprocess.check_call([sys.executable, "-m", "ensurepip"], stdout=subprocess.DEVNULL)
 packages = [word for word in sys.argv[1:] if not word.startswith("-")]
 sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", "-q", *packages]))
 PY

@@ -19,7 +19,8 @@ class FieldError:
 
     def __str__(self) -> str:
         text = f"{self.field}: {self.message}" if self.field else self.message
-        return f"{text} (expected {self.expected})" if self.expected else text
+        said = not self.expected or self.expected in text
+        return text if said else f"{text} (expected {self.expected})"
 
 
 class SecureCloudError(Exception):

@@ -81,7 +81,7 @@ def test_a_page_that_is_not_needed_is_not_asked_for(client, stub):
 def test_an_edit_names_the_version_it_is_based_on(client, stub):
     stub.replies.append((200, {"name": "web"}))
     client.put("/policies/web", {"description": "x"}, '"v1"')
-    _, _, headers, body = stub.requests[0]
+    headers, body = stub.requests[0][2:]
     assert headers["If-Match"] == '"v1"'
     assert json.loads(body) == {"description": "x"}
 

@@ -40,4 +40,8 @@ def test_an_option_that_is_wrong_is_named():
 
 
 def test_a_field_error_without_a_field_is_a_sentence():
-    assert str(FieldError("", "JSON", "not JSON")) == "not JSON (expected JSON)"
+    assert str(FieldError("", "JSON", "no object")) == "no object (expected JSON)"
+
+
+def test_what_was_expected_is_said_once():
+    assert str(FieldError("name", "a name", "expected a name")) == "name: expected a name"
