@@ -11,6 +11,7 @@ WHEELS := $(COLLECTION)/files/wheels
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_HOME := $(CURDIR)/build/ansible
 export PYTHONDONTWRITEBYTECODE := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help
 help: ## show this list
@@ -63,7 +64,7 @@ lint: $(VENV)/.ready ## ruff, ansible-lint, changelog and documentation lints, h
 	@echo "== lint"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/ansible-lint -q --offline
+	@$(BIN)/ansible-lint -q --offline
 	@cd $(COLLECTION) && $(CURDIR)/$(BIN)/antsibull-changelog lint
 	@cd $(COLLECTION) && $(CURDIR)/$(BIN)/antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
 	@$(BIN)/python -m pytest -q tests/house

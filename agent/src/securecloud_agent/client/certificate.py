@@ -39,7 +39,7 @@ def look(host: str, port: int, verify_code: int, deadline: Deadline, now: int) -
 
 
 def _describe(der: bytes, verify_code: int, now: int) -> str:
-    from cryptography import x509  # noqa: PLC0415 - only on the way to an error message
+    from cryptography import x509
 
     certificate = x509.load_der_x509_certificate(der)
     here = datetime.fromtimestamp(now, UTC)
@@ -61,7 +61,7 @@ def _describe(der: bytes, verify_code: int, now: int) -> str:
 
 
 def _names(certificate: object) -> str:
-    from cryptography import x509  # noqa: PLC0415 - only on the way to an error message
+    from cryptography import x509
 
     assert isinstance(certificate, x509.Certificate)
     try:

@@ -8,7 +8,7 @@ from securecloud_agent.errors import AgentError, say
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0 done, 1 failed, 2 usage, 3 pending, 4 denied."""
-    from securecloud_agent.main.arguments import parse  # noqa: PLC0415 - `--help` stays quick
+    from securecloud_agent.main.arguments import parse
 
     arguments = parse(sys.argv[1:] if argv is None else argv)
     try:

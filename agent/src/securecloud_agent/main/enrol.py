@@ -66,8 +66,8 @@ def _read_token(where: str) -> str:
 
 
 def _parse(text: str, where: str) -> Any:
-    from securecloud_protocol.errors import ProtocolError  # noqa: PLC0415 - start-up time
-    from securecloud_protocol.token import parse_token  # noqa: PLC0415
+    from securecloud_protocol.errors import ProtocolError
+    from securecloud_protocol.token import parse_token
 
     if not text:
         raise AgentError(f"there is no enrolment token in {where}", "enrolment_refused")
@@ -94,9 +94,9 @@ def _require_same(agent: Agent, known: Enrolled, token_file: str) -> None:
 
 
 def _enrol(agent: Agent, token_file: str) -> Enrolled:
-    from securecloud_agent.client.connection import Peers  # noqa: PLC0415 - start-up time
-    from securecloud_agent.client.enrolment import enrol  # noqa: PLC0415
-    from securecloud_agent.client.tls import Deadline  # noqa: PLC0415
+    from securecloud_agent.client.connection import Peers
+    from securecloud_agent.client.enrolment import enrol
+    from securecloud_agent.client.tls import Deadline
 
     settings = agent.settings
     token = _parse(_read_token(token_file), token_file)

@@ -47,16 +47,16 @@ class Agent:
 
     def volumes(self) -> "Volumes":
         """Return the machine's volumes."""
-        from securecloud_agent.volumes.kernel import Kernel  # noqa: PLC0415 - start-up time
-        from securecloud_agent.volumes.volumes import Volumes  # noqa: PLC0415
-        from securecloud_agent.volumes.work import Tools  # noqa: PLC0415
+        from securecloud_agent.volumes.kernel import Kernel
+        from securecloud_agent.volumes.volumes import Volumes
+        from securecloud_agent.volumes.work import Tools
 
         return Volumes(Tools(run, Kernel(_ROOT), self.marks))
 
     def probe_context(self) -> "Context":
         """Return what the probes get."""
-        from securecloud_agent.probes.context import Context  # noqa: PLC0415 - start-up time
-        from securecloud_agent.providers.provider import load as load_provider  # noqa: PLC0415
+        from securecloud_agent.probes.context import Context
+        from securecloud_agent.providers.provider import load as load_provider
 
         provider = load_provider(self.settings.provider)(self.settings.location, _ROOT)
         return Context(

@@ -25,10 +25,10 @@ class Provider(Protocol):
 def load(name: str) -> type[Provider]:
     """Return the provider class of plugin `name`; raise ConfigError when there is none."""
     if name == "plain":
-        from securecloud_agent.providers.plain import Plain  # noqa: PLC0415 - start-up time
+        from securecloud_agent.providers.plain import Plain
 
         return Plain
-    from importlib.metadata import entry_points  # noqa: PLC0415 - start-up time
+    from importlib.metadata import entry_points
 
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name not in found:

@@ -29,7 +29,7 @@ class Enrolled:
 
 def identity_key(state_dir: Path) -> "Ed25519PrivateKey":
     """Return the machine's identity key; it is made here the first time and never leaves."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - start-up time
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
         Ed25519PrivateKey,
     )
 

@@ -58,11 +58,11 @@ def dialect_of(engine: Engine) -> Dialect:
 
 def _dialect(backend: str) -> Dialect:
     if backend == "sqlite":
-        from securecloud_server.storage.sqlite import Sqlite  # noqa: PLC0415 - see below
+        from securecloud_server.storage.sqlite import Sqlite
 
         return Sqlite()
     # Imported on demand: psycopg is an extra, installed only where PostgreSQL is used.
-    from securecloud_server.storage.postgres import Postgres  # noqa: PLC0415
+    from securecloud_server.storage.postgres import Postgres
 
     return Postgres()
 
