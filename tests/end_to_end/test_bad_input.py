@@ -14,7 +14,7 @@ NewAgent = Callable[..., AgentMachine]
 
 
 def fields(reply: Reply) -> dict[str, str]:
-    assert reply.headers["Content-Type"].startswith("application/problem+json")
+    assert reply.headers["content-type"].startswith("application/problem+json")
     return {error["field"]: error["message"] for error in reply.body["errors"]}
 
 

@@ -25,7 +25,7 @@ _PAUSE = threading.Event()
 
 @dataclass(frozen=True)
 class Reply:
-    """Status, headers and JSON body of an answer."""
+    """Status, headers (names in lower case) and JSON body of an answer."""
 
     status: int
     headers: dict[str, str]
@@ -152,7 +152,8 @@ class LiveServer:
 
 def _reply(status: int, headers: Any, body: bytes) -> Reply:
     is_json = "json" in (headers.get("Content-Type") or "")
-    return Reply(status, dict(headers), json.loads(body) if is_json and body else body)
+    lower = {name.lower(): value for name, value in headers.items()}
+    return Reply(status, lower, json.loads(body) if is_json and body else body)
 
 
 class AgentMachine:

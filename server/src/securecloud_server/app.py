@@ -34,6 +34,7 @@ from securecloud_server.settings import Settings
 from securecloud_server.storage import migrations
 from securecloud_server.storage.database import SqlDatabase, make_engine, open_database
 from securecloud_server.storage.identity import load_identity, store_identity
+from securecloud_server.storage.verification import AuditReport, verify_audit
 from securecloud_server.web.admin import About, admin_flask
 from securecloud_server.web.agent_api import agent_api
 from securecloud_server.web.auth import bearer
@@ -203,6 +204,36 @@ def _first_records(settings: Settings, clock: Clock) -> list[str]:
     finally:
         application.close()
     return ["default policy"] if made else []
+
+
+def upgrade_database(settings: Settings, *, check: bool = False) -> tuple[int, int]:
+    """Run missing migrations; return the schema's version before and after (or, with `check`, to
+    be)."""
+    if _sqlite_is_absent(settings.storage.url):
+        raise Unavailable("there is no database; run securecloud-server init")
+    engine = make_engine(settings.storage.url)
+    try:
+        before = migrations.schema_version(engine)
+        if not check:
+            migrations.upgrade(engine)
+        return before, max(before, migrations.LATEST)
+    finally:
+        engine.dispose()
+
+
+def verify_audit_log(settings: Settings) -> AuditReport:
+    """Verify the whole audit log against its own hashes and this server's signature."""
+    application = build(settings)
+
+    def check(size: int, root: bytes, at: int, signature: bytes) -> None:
+        # Ed25519 is deterministic (RFC 8032, section 5.1.6): the same head, the same signature.
+        if application.responder.sign_audit_head(size, root, at) != signature:
+            raise ValueError("it was made by another key or for another head")
+
+    try:
+        return verify_audit(application.database, check)
+    finally:
+        application.close()
 
 
 def load_certificates(path: str) -> list[bytes]:

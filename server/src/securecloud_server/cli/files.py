@@ -1,0 +1,61 @@
+"""Files that are there as a whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from securecloud_server.domain.errors import Unavailable
+
+_DIRECTORY_MODE = 0o700
+
+
+def make_parents(path: Path) -> None:
+    """Create the directories above `path`, private to this account."""
+    try:
+        path.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"{path.parent} cannot be created: {error.strerror}") from None
+
+
+@contextmanager
+def replaced(path: Path, mode: int) -> Iterator[BinaryIO]:
+    """Give a file to write to that takes the place of `path` when all went well.
+
+    The new file keeps owner and group of the one it replaces; it is on disk before it is seen.
+    Unavailable, before anything is written, where this account may not create it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be written: {error.strerror}") from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            _keep_owner(path, descriptor)
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be written: {error.strerror}") from None
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _keep_owner(path: Path, descriptor: int) -> None:
+    with suppress(FileNotFoundError, PermissionError):
+        present = path.stat()
+        os.fchown(descriptor, present.st_uid, present.st_gid)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,31 @@
+"""What commands say: results on standard output, messages on standard error."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from securecloud_server.domain.errors import DomainError, Invalid
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+check_option = click.option("--check", is_flag=True, help="Change nothing; say what would change.")
+
+
+def say(message: str) -> None:
+    """Print a message."""
+    click.echo(message, err=True)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print a result for programs."""
+    click.echo(json.dumps(document))
+
+
+def complain(error: DomainError) -> None:
+    """Print what went wrong: one line for each wrong field."""
+    if not isinstance(error, Invalid):
+        say(f"securecloud-server: {error}")
+        return
+    for wrong in error.errors:
+        say(f"securecloud-server: {wrong.field}: {wrong.message}".replace(": : ", ": "))
