@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from securecloud_agent.run import locate
 
 from demo.ca import ensure_certificates
 from tests.support.live import AgentMachine, LiveServer, Reply, running_server
@@ -153,9 +154,11 @@ def test_an_agent_says_that_the_ca_is_wrong(
     assert "Traceback" not in done.stderr
 
 
-def test_an_agent_without_cryptsetup_names_the_package(new_agent: NewAgent) -> None:
+def test_an_agent_without_cryptsetup_names_the_package(new_agent: NewAgent, tmp_path: Path) -> None:
     machine = new_agent("bare")
-    done = machine.cli("unlock", "--json", environment={"PATH": "/nonexistent"})
+    for program in ("blkid", "wipefs", "mkfs.ext4", "mount", "umount"):
+        (tmp_path / program).symlink_to(locate(program))
+    done = machine.cli("unlock", "--json", programs=str(tmp_path))
     assert done.returncode == 1
     assert "cryptsetup-bin" in done.stdout + done.stderr
 

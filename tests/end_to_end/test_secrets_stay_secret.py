@@ -36,9 +36,7 @@ def test_the_key_reaches_cryptsetup_on_a_pipe_and_nothing_else(
     (recorder / "cryptsetup").write_text(RECORDER)
     (recorder / "cryptsetup").chmod(0o700)
     machine = new_agent("secretive")
-    done = machine.cli(
-        "unlock", "--json", environment={"PATH": f"{recorder}:/usr/sbin:/usr/bin:/sbin:/bin"}
-    )
+    done = machine.cli("unlock", "--json", programs=f"{recorder}:/usr/sbin:/usr/bin:/sbin:/bin")
     assert done.returncode == 0, done.stdout + done.stderr
     key = (recorder / "key").read_bytes()
     assert len(key) == 64

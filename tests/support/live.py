@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import socket
 import ssl
 import subprocess
@@ -156,6 +155,15 @@ def _reply(status: int, headers: Any, body: bytes) -> Reply:
     return Reply(status, lower, json.loads(body) if is_json and body else body)
 
 
+_WITH_PROGRAMS = """
+import sys
+import securecloud_agent.run
+from securecloud_agent.main import main
+securecloud_agent.run.SEARCH_PATH = sys.argv.pop(1)
+sys.exit(main())
+"""
+
+
 class AgentMachine:
     """`securecloud-agent` with its own directories and one file-backed volume."""
 
@@ -177,16 +185,18 @@ class AgentMachine:
         return {"agent": {**agent, **changes}, "unlock": {"deadline": 20}}
 
     def cli(
-        self, *arguments: str, stdin: str = "", environment: dict[str, str] | None = None
+        self, *arguments: str, stdin: str = "", programs: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        path = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
+        """Run the agent; `programs` replaces the directories in which it looks for programs."""
+        agent = [str(BIN / "securecloud-agent")]
+        if programs is not None:
+            agent = [sys.executable, "-c", _WITH_PROGRAMS, programs]
         return subprocess.run(
-            [BIN / "securecloud-agent", "--config", str(self.config), *arguments],
+            [*agent, "--config", str(self.config), *arguments],
             input=stdin,
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, "PATH": path, **(environment or {})},
         )
 
     def configure(self, **changes: Any) -> None:
