@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def play(live_server: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> P
     def run(playbook: str, **variables: Any) -> dict[str, Any]:
         results = tmp_path_factory.mktemp("results") / "results.json"
         variables = {
+            "ansible_python_interpreter": sys.executable,
             "server_url": live_server.url,
             "ca_file": str(live_server.ca_file),
             "token_file": str(live_server.token_file),
@@ -63,6 +65,7 @@ def play(live_server: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> P
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+        assert results.exists(), done.stdout + done.stderr
         loaded: dict[str, Any] = json.loads(results.read_text())
         return loaded
 

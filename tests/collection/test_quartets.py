@@ -116,7 +116,8 @@ def test_key_request(play: Play, machine: AgentMachine) -> None:
 
 
 def test_key_request_by_id(play: Play, machine: AgentMachine) -> None:
-    machine.register("quartet-denied")
+    spare = str(machine.directory / "spare.luks")
+    machine.register("quartet-denied", source=spare, mount_point=None)
     code, _ = machine.unlock("quartet-denied")
     assert code == 3
     (request,) = machine.server.ok("GET", "/key-requests?device=quartet-denied")["items"]

@@ -211,7 +211,9 @@ class AgentMachine:
         return answer
 
     def register(self, device: str, policy: str | None = None, **volume: Any) -> None:
-        with self.volume.open("wb") as file:
+        """Register a device on a fresh volume, unless `source` names another."""
+        source = Path(volume.pop("source", self.volume))
+        with source.open("wb") as file:
             file.truncate(64 * 1024 * 1024)
         body = {
             "agent": self.name,
@@ -219,7 +221,7 @@ class AgentMachine:
             "policy": policy,
             "enabled": True,
             "volume": {
-                "source": str(self.volume),
+                "source": str(source),
                 "mount_point": str(self.directory / "mnt"),
                 "initialise": "if_blank",
                 **volume,

@@ -31,7 +31,7 @@ def policy_errors(tx: Transaction, policy: str | None) -> list[FieldError]:
     """Return what is wrong with a reference to a policy."""
     if policy is None or tx.policies.get(policy) is not None:
         return []
-    return [FieldError("policy", "the name of a policy, or null", "there is no such policy")]
+    return [FieldError("policy", "the name of a policy, or null", f"there is no policy {policy!r}")]
 
 
 class DeviceGroupService:

@@ -203,10 +203,10 @@ def _reference_errors(tx: Transaction, text: DeviceText) -> list[FieldError]:
     agent = tx.agents.get(text.agent)
     if agent is None or agent.state != "active":
         expected = "the name of an enrolled agent"
-        errors.append(FieldError("agent", expected, "there is no such active agent"))
+        errors.append(FieldError("agent", expected, f"there is no active agent {text.agent!r}"))
     if text.group is not None and tx.groups.get(text.group) is None:
         expected = "the name of a device group, or null"
-        errors.append(FieldError("group", expected, "there is no such device group"))
+        errors.append(FieldError("group", expected, f"there is no device group {text.group!r}"))
     return errors
 
 
