@@ -52,6 +52,11 @@ class Connection:
     ) -> None:
         self._tls.close()
 
+    @property
+    def certificate(self) -> bytes:
+        """The server's certificate, DER."""
+        return self._tls.getpeercert(binary_form=True) or b""
+
     def call(self, request: bytes) -> tuple[int, bytes]:
         """Send a request made by :func:`request` and return status and body of the reply."""
         self._tls.sendall(request)
@@ -83,12 +88,13 @@ def _content_length(head: bytes) -> int:
 
 
 def request(method: str, path: str, body: Any = None, token: str | None = None) -> bytes:
-    """Return the octets of a request with an optional JSON body and bearer token."""
+    """Return the octets of a request with an optional JSON body (octets: as they are) and token."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
     if token:
         lines.append(f"Authorization: Bearer {token}")
     payload = b""
     if body is not None:
-        payload = json.dumps(body, separators=(",", ":")).encode()
+        is_encoded = isinstance(body, bytes)
+        payload = body if is_encoded else json.dumps(body, separators=(",", ":")).encode()
         lines += ["Content-Type: application/json", f"Content-Length: {len(payload)}"]
     return "\r\n".join([*lines, "", ""]).encode() + payload
