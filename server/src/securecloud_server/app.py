@@ -36,9 +36,11 @@ from securecloud_server.storage.database import SqlDatabase, make_engine, open_d
 from securecloud_server.storage.identity import load_identity, store_identity
 from securecloud_server.storage.verification import AuditReport, verify_audit
 from securecloud_server.web.admin import About, admin_flask
-from securecloud_server.web.agent_api import agent_api
+from securecloud_server.web.agent_api import PREFIX, agent_api
 from securecloud_server.web.auth import bearer
+from securecloud_server.web.http import Handler, by_prefix
 from securecloud_server.web.ops import Checks, Metrics, ops
+from securecloud_server.web.wsgi import wsgi_handler
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +136,16 @@ def exchange_times(settings: Settings) -> ExchangeTimes:
     )
 
 
+def handler(application: Application) -> Handler:
+    """Return what answers every request: the agent API, and beside it what Flask serves."""
+    agents = agent_api(application.exchange, application.enrolment, application.metrics)
+    return by_prefix(PREFIX, agents, wsgi_handler(web(application)))
+
+
 def web(application: Application) -> Flask:
-    """Return the WSGI application: admin API, agent API, health and metrics."""
+    """Return the WSGI application: admin API, health and metrics."""
     flask = admin_flask(application.admin, partial(_about, application))
     metrics = application.metrics
-    flask.register_blueprint(agent_api(application.exchange, application.enrolment, metrics))
     checks = {"database": application.database.check, "keystore": application.keystore.check}
     flask.register_blueprint(
         ops(Checks(checks, application.clock), metrics.render, _metrics_guard(application))

@@ -21,8 +21,9 @@ from securecloud_protocol import MAX_MESSAGE_BYTES
 from securecloud_server import app
 from securecloud_server.domain.errors import DomainError, FieldError, Invalid
 from securecloud_server.logs import configure_logs, server_logs
-from securecloud_server.rsgi import RsgiAdapter, WsgiApplication
+from securecloud_server.rsgi import RsgiAdapter
 from securecloud_server.settings import Settings
+from securecloud_server.web.http import Handler
 
 _LOG = logging.getLogger("securecloud.serve")
 _PR_SET_DUMPABLE = 4
@@ -81,13 +82,13 @@ class Node:
         self._stopping = threading.Event()
         self._application: app.Application | None = None
 
-    def start(self) -> WsgiApplication:
+    def start(self) -> Handler:
         """Build the application, with the certificate that is there now."""
         certificates = app.load_certificates(self._settings.server.tls_certificate)
         self._application = app.build(self._settings, certificates)
         threading.Thread(target=self._keep_house, args=(self._application,), daemon=True).start()
         _LOG.info("ready", extra={"server_id": self._application.server_id})
-        return app.web(self._application)
+        return app.handler(self._application)
 
     def stop(self) -> None:
         """Give up the database."""

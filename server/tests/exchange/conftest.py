@@ -29,6 +29,7 @@ from securecloud_server.domain.records import (
     PolicyText,
 )
 from securecloud_server.settings import parse_settings
+from securecloud_server.web.http import Answer, Handler, Request
 
 CERTIFICATE = b"the certificate of this server"
 VOLUME = {
@@ -68,17 +69,23 @@ class Server:
     application: app.Application
     clock: Clock
     http: FlaskClient = field(init=False)
+    """The admin API, health and metrics."""
+    handler: Handler = field(init=False)
+    """Everything, as the transport calls it."""
 
     def __post_init__(self) -> None:
         self.http = app.web(self.application).test_client()
+        self.handler = app.handler(self.application)
 
     @property
     def database(self) -> Any:
         return self.application.database
 
     def post(self, step: str, message: bytes) -> bytes:
-        answer = self.http.post(f"/agent/v1/{step}", data=message)
-        return bytes(answer.data)
+        return self.send("POST", f"/agent/v1/{step}", message).body
+
+    def send(self, method: str, path: str, body: bytes | None = b"") -> Answer:
+        return self.handler(Request(method, path, "", {}, "127.0.0.1", body))
 
     def read(self, look: Callable[[Transaction], Any]) -> Any:
         with self.database.read() as tx:
@@ -187,8 +194,8 @@ class Server:
         return EnrolmentToken(record.token_id, secret, self.application.responder.fingerprint)
 
     def identity(self) -> wire.ServerIdentity:
-        answer = self.http.get("/agent/v1/enrol")
-        return protocol.read_server_identity(answer.data, self.application.responder.fingerprint)
+        answer = self.send("GET", "/agent/v1/enrol")
+        return protocol.read_server_identity(answer.body, self.application.responder.fingerprint)
 
     def machine(self, name: str, **facts: Any) -> "Machine":
         """Enrol an agent."""

@@ -21,7 +21,8 @@ class Invalid(DomainError):
     """The input is well-formed but wrong; every wrong field is listed at once."""
 
     def __init__(self, errors: Sequence[FieldError]) -> None:
-        super().__init__("; ".join(f"{e.field}: {e.message}" for e in errors))
+        said = (f"{e.field}: {e.message}" if e.field else e.message for e in errors)
+        super().__init__("; ".join(said))
         self.errors = tuple(errors)
 
 

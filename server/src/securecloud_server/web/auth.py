@@ -51,6 +51,11 @@ def bearer(authorization: str | None) -> str:
     return text.strip()
 
 
+def _printable(text: str) -> str:
+    """Return the text without what a database may refuse to keep, such as NUL."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
 def audit_refusals(refusals: Refusals) -> Callable[[DomainError], None]:
     """Return what to tell of each caller who was not let in."""
 
@@ -58,7 +63,7 @@ def audit_refusals(refusals: Refusals) -> Callable[[DomainError], None]:
         unknown = Actor("anonymous", "unknown", None, request.remote_addr)
         actor: Actor = g.get("actor", unknown)
         action = "access.unauthenticated" if actor is unknown else "access.unauthorized"
-        target = f"{request.method} {request.path}"[:_TARGET_MAX]
+        target = _printable(f"{request.method} {request.path}")[:_TARGET_MAX]
         try:
             refusals.record(actor, action, target, str(error))
         except Unavailable as cause:

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
+from securecloud_server.web.strict_json import MalformedJson
 from securecloud_server.domain.errors import (
     Conflict,
     DomainError,
@@ -99,7 +100,8 @@ def handle_errors(flask: Flask, refused: Refused) -> None:
 
 
 def _http_error(error: HTTPException) -> Response:
-    code = _BY_STATUS.get(error.code or 0)
+    malformed = isinstance(error, MalformedJson)
+    code = "malformed_json" if malformed else _BY_STATUS.get(error.code or 0)
     if code is None:
         code = "bad_request" if (error.code or 0) < HTTPStatus.INTERNAL_SERVER_ERROR else "internal"
     answer = problem(code, error.description or STATUS[code][1])

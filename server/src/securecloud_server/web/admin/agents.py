@@ -77,7 +77,7 @@ def agents(api: APIBlueprint, service: AgentService) -> APIBlueprint:
     @api.get("/agents/<name>", summary="Read an agent", responses={200: Agent})
     def get_agent(path: Name) -> Response:
         agent = service.get(caller(), path.name)
-        return answer(show(agent), tag(agent))
+        return answer(show(agent), tag(agent), complete=False)
 
     @api.delete("/agents/<name>", summary="Retire an agent", responses={204: None})
     def retire_agent(path: Name) -> Response:

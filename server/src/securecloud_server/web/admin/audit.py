@@ -1,6 +1,5 @@
 """`/audit-events` and `/audit-head`: the append-only log and its signed tree head."""
 
-import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -18,11 +17,10 @@ from securecloud_server.web.admin.models import (
     answer,
     decode_cursor,
     listing,
+    sequence,
     time,
 )
 from securecloud_server.web.auth import caller
-
-_SEQUENCE = re.compile("[0-9]{1,18}")
 
 
 class Event(BaseModel):
@@ -95,7 +93,7 @@ def audit(api: APIBlueprint, service: AuditService, key_id: str) -> APIBlueprint
             "actor": query.actor,
             "since": _milliseconds(query.since),
         }
-        after = _sequence(decode_cursor(query.cursor))
+        after = sequence(decode_cursor(query.cursor))
         found = service.page(caller(), after, query.limit + 1, filters)
         return listing(query, found, show, lambda logged: logged.seq)
 
@@ -113,14 +111,6 @@ def audit(api: APIBlueprint, service: AuditService, key_id: str) -> APIBlueprint
         )
 
     return api
-
-
-def _sequence(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if not _SEQUENCE.fullmatch(cursor):
-        raise Invalid([FieldError("cursor", "next_cursor of the page before", "not a cursor")])
-    return int(cursor)
 
 
 def _milliseconds(since: str | None) -> str | None:

@@ -120,7 +120,7 @@ def devices(api: APIBlueprint, service: DeviceService) -> APIBlueprint:
     @api.get("/devices/<name>", summary="Read a device", responses={200: Device})
     def get_device(path: Name) -> Response:
         report = service.get(caller(), path.name)
-        return answer(show(report), tag(report.device))
+        return answer(show(report), tag(report.device), complete=False)
 
     @api.put("/devices/<name>", summary="Register or replace", responses={200: Device, 201: Device})
     def put_device(path: Name, body: DeviceBody) -> Response:
@@ -145,6 +145,7 @@ def devices(api: APIBlueprint, service: DeviceService) -> APIBlueprint:
         responses={200: Device},
     )
     def clear_quarantine(path: Name, body: Reason) -> Response:
-        return answer(show(service.clear_quarantine(caller(), path.name, body.reason)))
+        report = service.clear_quarantine(caller(), path.name, body.reason)
+        return answer(show(report), tag(report.device), complete=False)
 
     return api

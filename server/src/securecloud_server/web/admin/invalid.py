@@ -33,7 +33,7 @@ def invalid_request(error: ValidationError) -> Invalid:
 
 def _field_error(detail: Mapping[str, Any]) -> FieldError:
     kind, context = detail["type"], detail.get("ctx", {})
-    expected = _EXPECTED.get(kind, detail["msg"]).format(**context)
+    expected = _EXPECTED[kind].format(**context) if kind in _EXPECTED else detail["msg"]
     message = _MESSAGES.get(kind, f"expected {expected}")
     return FieldError(field_name(detail["loc"]), expected, message)
 

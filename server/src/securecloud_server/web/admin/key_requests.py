@@ -15,6 +15,7 @@ from securecloud_server.web.admin.models import (
     Reason,
     Time,
     answer,
+    content_tag,
     listing,
     part,
     time,
@@ -110,6 +111,11 @@ def _step(step: TransitionRecord) -> Transition:
     )
 
 
+def _answer(request: KeyRequestRecord) -> Response:
+    shown = show(request)
+    return answer(shown, content_tag(shown))
+
+
 def key_requests(api: APIBlueprint, service: KeyRequestService) -> APIBlueprint:
     """Add the resource."""
 
@@ -121,14 +127,14 @@ def key_requests(api: APIBlueprint, service: KeyRequestService) -> APIBlueprint:
 
     @api.get("/key-requests/<id>", summary="Read a key request", responses={200: KeyRequest})
     def get_key_request(path: Id) -> Response:
-        return answer(show(service.get(caller(), path.id)))
+        return _answer(service.get(caller(), path.id))
 
     @api.post("/key-requests/<id>:approve", summary="Approve", responses={200: KeyRequest})
     def approve_key_request(path: Id, body: Reason) -> Response:
-        return answer(show(service.approve(caller(), path.id, body.reason)))
+        return _answer(service.approve(caller(), path.id, body.reason))
 
     @api.post("/key-requests/<id>:deny", summary="Deny", responses={200: KeyRequest})
     def deny_key_request(path: Id, body: Reason) -> Response:
-        return answer(show(service.deny(caller(), path.id, body.reason)))
+        return _answer(service.deny(caller(), path.id, body.reason))
 
     return api

@@ -14,6 +14,7 @@ from securecloud_server.web.admin.models import (
     Reason,
     Time,
     answer,
+    content_tag,
     time,
     time_or_none,
 )
@@ -58,7 +59,7 @@ def keys(api: APIBlueprint, service: KeyService) -> APIBlueprint:
 
     @api.get("/keys/<device>", summary="Read a key's state", responses={200: Key})
     def get_key(path: DeviceName) -> Response:
-        return answer(show(path.device, service.get(caller(), path.device)))
+        return _answer(path.device, service.get(caller(), path.device))
 
     @api.post("/keys/<device>:revoke", summary="Deactivate a key", responses={200: Key})
     def revoke_key(path: DeviceName, body: Reason) -> Response:
@@ -76,4 +77,9 @@ def keys(api: APIBlueprint, service: KeyService) -> APIBlueprint:
 
 
 def _stepped(step: Step, device: str, body: Reason) -> Response:
-    return answer(show(device, step(caller(), device, body.reason)))
+    return _answer(device, step(caller(), device, body.reason))
+
+
+def _answer(device: str, key: KeyRecord) -> Response:
+    shown = show(device, key)
+    return answer(shown, content_tag(shown))

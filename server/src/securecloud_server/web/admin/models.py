@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
@@ -19,6 +21,7 @@ R = TypeVar("R")
 
 NAME = Field(description="1 to 63 of a-z, 0-9, '.', '_', '-'; a letter or digit at both ends")
 Time = Annotated[str, Field(description="RFC 3339, UTC", examples=["2026-01-31T12:00:00Z"])]
+_SEQUENCE = re.compile("[0-9]{1,18}")
 _CREATED = 201
 _OK = 200
 
@@ -98,16 +101,28 @@ def time_or_none(seconds: int | None) -> str | None:
     return None if seconds is None else time(seconds)
 
 
-def answer(model: BaseModel, tag: str | None = None, *, created: bool = False) -> Response:
-    """Return the object; with its entity tag if it has one (304 when the caller has it)."""
+def answer(
+    model: BaseModel, tag: str | None = None, *, created: bool = False, complete: bool = True
+) -> Response:
+    """Return the object; with its entity tag if it has one.
+
+    A `complete` tag covers all that is shown: a caller who has it is told so (304).
+    """
     response = Response(
-        model.model_dump_json(), _CREATED if created else _OK, mimetype="application/json"
+        model.model_dump_json(by_alias=True),
+        _CREATED if created else _OK,
+        mimetype="application/json",
     )
     if tag is not None:
         response.set_etag(tag)
-        if request.method == "GET":
+        if complete:
             response.make_conditional(request.environ)
     return response
+
+
+def content_tag(model: BaseModel) -> str:
+    """Return the entity tag of an object that only the server changes."""
+    return hashlib.sha256(model.model_dump_json().encode()).hexdigest()[:32]
 
 
 def no_content() -> Response:
@@ -126,7 +141,7 @@ def listing(
     """Return one page of a list."""
     shown = records[: page.limit]
     more = len(records) > page.limit
-    items = ",".join(show(record).model_dump_json() for record in shown)
+    items = ",".join(show(record).model_dump_json(by_alias=True) for record in shown)
     cursor = f'"{_encode_cursor(str(key(shown[-1])))}"' if more else "null"
     text = f'{{"items":[{items}],"next_cursor":{cursor}}}'
     return Response(text, mimetype="application/json")
@@ -156,9 +171,22 @@ def decode_cursor(cursor: str | None) -> str | None:
     except (binascii.Error, UnicodeError, ValueError):
         key = ""
     if not key or "\x00" in key:
-        expected = "next_cursor of the page before"
-        raise Invalid([FieldError("cursor", expected, f"expected {expected}")])
+        raise _not_a_cursor()
     return key
+
+
+def sequence(cursor: str | None) -> int | None:
+    """Return the number that `decode_cursor` found, for lists that are ordered by number."""
+    if cursor is None:
+        return None
+    if not _SEQUENCE.fullmatch(cursor):
+        raise _not_a_cursor()
+    return int(cursor)
+
+
+def _not_a_cursor() -> Invalid:
+    expected = "next_cursor of the page before"
+    return Invalid([FieldError("cursor", expected, f"expected {expected}")])
 
 
 def _encode_cursor(key: str) -> str:

@@ -16,10 +16,12 @@ from securecloud_server.web.admin.models import (
     Page,
     Time,
     answer,
+    decode_cursor,
     listing,
     no_content,
     part,
     precondition,
+    sequence,
     time,
 )
 from securecloud_server.web.auth import caller
@@ -100,13 +102,15 @@ def policies(api: APIBlueprint, service: PolicyService) -> APIBlueprint:
         return answer(show(policy), tag(policy))
 
     @api.get("/policies/<name>/versions", summary="Every version", responses={200: Policies})
-    def list_policy_versions(path: Name) -> Response:
+    def list_policy_versions(path: Name, query: Page) -> Response:
+        before = sequence(decode_cursor(query.cursor))
         versions = service.versions(caller(), path.name)
-        return listing(Page(limit=500), versions[:500], show, lambda p: p.version)
+        older = [policy for policy in versions if before is None or policy.version < before]
+        return listing(query, older, show, lambda p: p.version)
 
     @api.put("/policies/<name>", summary="Create or replace", responses={200: Policy, 201: Policy})
     def put_policy(path: Name, body: PolicyBody) -> Response:
-        text = body.model_dump(exclude_unset=True)
+        text = {**body.__dict__, **(body.model_extra or {})}
         if text.get("name", path.name) != path.name:
             expected = f"{path.name}, as in the URL"
             raise Invalid([FieldError("name", expected, f"expected {expected}")])
