@@ -1,15 +1,16 @@
 """API tokens: for automation; shown once, stored hashed, gone the moment they are revoked."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from securecloud_protocol.encoding import b64u_decode, b64u_encode
 from securecloud_protocol.errors import ProtocolError
 
-from securecloud_server.domain.errors import FieldError, NotAuthenticated
+from securecloud_server.domain.errors import Conflict, FieldError, NotAuthenticated
 from securecloud_server.domain.names import line_errors, require
 from securecloud_server.domain.ports import Transaction
+from securecloud_server.domain.preconditions import ALWAYS, Precondition
 from securecloud_server.domain.privileges import ROLES, Privilege, authorize
 from securecloud_server.domain.records import Actor, ApiToken
 from securecloud_server.services.admin import (
@@ -37,6 +38,11 @@ def state(token: ApiToken, now: int) -> str:
     return "expired" if token.expires_at is not None and token.expires_at <= now else "active"
 
 
+def tag(token: ApiToken, now: int) -> str:
+    """Return the entity tag of a token."""
+    return f"{token.token_id}-{state(token, now)}"
+
+
 class ApiTokenService:
     """Mints, lists, revokes and recognises API tokens."""
 
@@ -46,7 +52,10 @@ class ApiTokenService:
     def create(
         self, actor: Actor, name: str, role: str, expires_in: int | None
     ) -> tuple[ApiToken, str]:
-        """Return the token's record and its text, which is not kept."""
+        """Return the token's record and its text, which is not kept.
+
+        Conflict when an active token has the name: the audit log names who acted by it.
+        """
         authorize(actor, Privilege.MANAGE_TOKENS)
         require(line_errors("name", name, 1, _NAME_MAX), _role_errors(role))
         secret, now = self._ports.random(SECRET_BYTES), self._ports.now()
@@ -60,6 +69,8 @@ class ApiTokenService:
         )
 
         def work(tx: Transaction) -> None:
+            if any(_active(page, now) for page in _pages(tx, {"name": name})):
+                raise Conflict(f"there is already an active API token {name!r}")
             tx.api_tokens.add(record)
             details = {"name": name, "role": role, "expires_at": record.expires_at}
             log(tx, actor, "api_token.created", f"api_token:{record.token_id}", details)
@@ -78,12 +89,13 @@ class ApiTokenService:
         authorize(actor, Privilege.READ_TOKENS)
         return read_page(self._ports, lambda tx: tx.api_tokens.page(part.after, part.limit, {}))
 
-    def revoke(self, actor: Actor, token_id: str) -> ApiToken:
+    def revoke(self, actor: Actor, token_id: str, precondition: Precondition = ALWAYS) -> ApiToken:
         """Make the token useless at once."""
         authorize(actor, Privilege.MANAGE_TOKENS)
 
         def work(tx: Transaction) -> ApiToken:
             token = found(tx.api_tokens.get(token_id), "API token", token_id)
+            precondition.check(tag(token, self._ports.now()))
             if token.revoked_at is not None:
                 return token
             token = replace(token, revoked_at=self._ports.now())
@@ -108,19 +120,27 @@ class ApiTokenService:
 
     def any_active(self) -> bool:
         """Whether some account administrator's token can be used."""
-        after: str | None = None
-        while True:
-            with self._ports.database.read() as tx:
-                page = tx.api_tokens.page(after, _PAGE, {"role": "account_administrator"})
-            if any(state(token, self._ports.now()) == "active" for token in page):
-                return True
-            if len(page) < _PAGE:
-                return False
-            after = page[-1].token_id
+        with self._ports.database.read() as tx:
+            pages = _pages(tx, {"role": "account_administrator"})
+            return any(_active(page, self._ports.now()) for page in pages)
 
     def now(self) -> int:
         """Return the time by which `state` is judged."""
         return self._ports.now()
+
+
+def _pages(tx: Transaction, filters: Mapping[str, str | None]) -> Iterator[Sequence[ApiToken]]:
+    after: str | None = None
+    while True:
+        page = tx.api_tokens.page(after, _PAGE, filters)
+        yield page
+        if len(page) < _PAGE:
+            return
+        after = page[-1].token_id
+
+
+def _active(tokens: Sequence[ApiToken], now: int) -> bool:
+    return any(state(token, now) == "active" for token in tokens)
 
 
 def _secret(text: str) -> bytes:

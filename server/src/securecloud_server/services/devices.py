@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from securecloud_server.domain import requests as life
 from securecloud_server.domain.errors import Conflict, FieldError
 from securecloud_server.domain.names import name_errors, reason_errors, require
 from securecloud_server.domain.ports import Keystore, Transaction
@@ -159,6 +160,7 @@ class DeviceService:
             known = found(tx.devices.get(name), "device", name)
             precondition.check(tag(known))
             key = tx.keys.current([known.device_id]).get(known.device_id)
+            self._close_request(tx, actor, known)
             tx.devices.delete(name)
             log(tx, actor, "device.deleted", f"device:{name}", {"device_id": known.device_id})
             return key
@@ -166,6 +168,15 @@ class DeviceService:
         key = self._ports.database.write(work)
         if key is not None and key.reference:
             self._keystore.destroy(key.reference)
+
+    def _close_request(self, tx: Transaction, actor: Actor, device: Device) -> None:
+        """Revoke what nobody needs to decide or can use any more."""
+        request = tx.requests.open_of([device.device_id]).get(device.device_id)
+        if request is not None and request.state in life.OPEN:
+            reason, now = "the device was deleted", self._ports.now()
+            tx.requests.replace(life.move(request, life.REVOKED, str(actor), reason, now))
+            details = {"request": request.request_id}
+            log(tx, actor, "key_request.revoked", f"device:{device.name}", details, reason)
 
     def clear_quarantine(self, actor: Actor, name: str, reason: str) -> DeviceReport:
         """Let a quarantined device start a new lineage with its next release."""

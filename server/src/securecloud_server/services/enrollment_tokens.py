@@ -8,6 +8,7 @@ from securecloud_protocol.token import EnrolmentToken, format_token
 from securecloud_server.domain.errors import Conflict
 from securecloud_server.domain.names import name_errors, require
 from securecloud_server.domain.ports import Transaction
+from securecloud_server.domain.preconditions import ALWAYS, Precondition
 from securecloud_server.domain.privileges import Privilege, authorize
 from securecloud_server.domain.records import Actor, EnrolmentTokenRecord
 from securecloud_server.services.admin import (
@@ -30,6 +31,11 @@ def state(token: EnrolmentTokenRecord, now: int) -> str:
     if token.revoked_at is not None:
         return "revoked"
     return "expired" if token.expires_at <= now else "unused"
+
+
+def tag(token: EnrolmentTokenRecord, now: int) -> str:
+    """Return the entity tag of a token."""
+    return f"{token.token_id}-{state(token, now)}"
 
 
 class EnrollmentTokenService:
@@ -81,12 +87,13 @@ class EnrollmentTokenService:
             self._ports, lambda tx: tx.enrolment_tokens.page(part.after, part.limit, filters)
         )
 
-    def revoke(self, actor: Actor, token_id: str) -> None:
+    def revoke(self, actor: Actor, token_id: str, precondition: Precondition = ALWAYS) -> None:
         """Make an unused token useless; a used one stays what it is."""
         authorize(actor, Privilege.EDIT_CONFIGURATION)
 
         def work(tx: Transaction) -> None:
             token = found(tx.enrolment_tokens.get(token_id), "enrolment token", token_id)
+            precondition.check(tag(token, self._ports.now()))
             if state(token, self._ports.now()) == "unused":
                 tx.enrolment_tokens.replace(replace(token, revoked_at=self._ports.now()))
                 target = f"agent:{token.agent_name}"

@@ -8,7 +8,6 @@ from http import HTTPStatus
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
-from securecloud_server.web.strict_json import MalformedJson
 from securecloud_server.domain.errors import (
     Conflict,
     DomainError,
@@ -20,6 +19,7 @@ from securecloud_server.domain.errors import (
     PreconditionFailed,
     Unavailable,
 )
+from securecloud_server.web.strict_json import MalformedJson
 
 _LOG = logging.getLogger("securecloud.admin_api")
 MEDIA_TYPE = "application/problem+json"

@@ -10,8 +10,6 @@ from flask_openapi3.openapi import OpenAPI
 from pydantic import ValidationError
 from securecloud_protocol import MAX_MESSAGE_BYTES
 
-from securecloud_protocol import MAX_MESSAGE_BYTES
-
 from securecloud_server import __version__
 from securecloud_server.services.administration import Administration
 from securecloud_server.web.admin.agents import agents
@@ -49,16 +47,13 @@ def admin_flask(admin: Administration, about: Callable[[], About]) -> OpenAPI:
     flask.json = StrictJson(flask)
     flask.config["MAX_CONTENT_LENGTH"] = MAX_MESSAGE_BYTES
     flask.url_map.merge_slashes = False
-    flask.config["MAX_CONTENT_LENGTH"] = MAX_MESSAGE_BYTES
     handle_errors(flask, audit_refusals(admin.refusals))
     for blueprint in _resources(admin, about):
         blueprint.before_request(authenticate(admin.api_tokens))
         blueprint.before_request(check_request)
         blueprint.after_request(_no_store)
         flask.register_api(blueprint)
-    flask.add_url_rule(
-        f"{BASE}/openapi.json", "openapi", lambda: _no_store(jsonify(flask.api_doc))
-    )
+    flask.add_url_rule(f"{BASE}/openapi.json", "openapi", lambda: _no_store(jsonify(flask.api_doc)))
     return flask
 
 

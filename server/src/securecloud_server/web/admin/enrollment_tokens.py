@@ -5,7 +5,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, Field
 
 from securecloud_server.domain.records import EnrolmentTokenRecord
-from securecloud_server.services.enrollment_tokens import EnrollmentTokenService, state
+from securecloud_server.services.enrollment_tokens import EnrollmentTokenService, state, tag
 from securecloud_server.web.admin.models import (
     NAME,
     Body,
@@ -16,6 +16,7 @@ from securecloud_server.web.admin.models import (
     listing,
     no_content,
     part,
+    precondition,
     time,
 )
 from securecloud_server.web.auth import caller
@@ -67,6 +68,11 @@ def enrollment_tokens(api: APIBlueprint, service: EnrollmentTokenService) -> API
             expires_at=time(token.expires_at),
         )
 
+    def answered(
+        shown: EnrollmentToken, record: EnrolmentTokenRecord, *, created: bool = False
+    ) -> Response:
+        return answer(shown, tag(record, service.now()), created=created)
+
     @api.get("/enrollment-tokens", summary="List tokens", responses={200: Tokens})
     def list_enrollment_tokens(query: Filters) -> Response:
         found = service.page(caller(), part(query), {"agent_name": query.agent_name})
@@ -75,15 +81,16 @@ def enrollment_tokens(api: APIBlueprint, service: EnrollmentTokenService) -> API
     @api.post("/enrollment-tokens", summary="Mint a token", responses={201: NewToken})
     def create_enrollment_token(body: TokenBody) -> Response:
         record, text = service.create(caller(), body.agent_name, body.expires_in)
-        return answer(NewToken(**show(record).model_dump(), token=text), created=True)
+        return answered(NewToken(**show(record).model_dump(), token=text), record, created=True)
 
     @api.get("/enrollment-tokens/<id>", summary="Read", responses={200: EnrollmentToken})
     def get_enrollment_token(path: Id) -> Response:
-        return answer(show(service.get(caller(), path.id)))
+        record = service.get(caller(), path.id)
+        return answered(show(record), record)
 
     @api.delete("/enrollment-tokens/<id>", summary="Revoke a token", responses={204: None})
     def revoke_enrollment_token(path: Id) -> Response:
-        service.revoke(caller(), path.id)
+        service.revoke(caller(), path.id, precondition())
         return no_content()
 
     return api

@@ -7,7 +7,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, Field
 
 from securecloud_server.domain.records import ApiToken
-from securecloud_server.services.api_tokens import ApiTokenService, state
+from securecloud_server.services.api_tokens import ApiTokenService, state, tag
 from securecloud_server.web.admin.models import (
     Body,
     Id,
@@ -17,6 +17,7 @@ from securecloud_server.web.admin.models import (
     listing,
     no_content,
     part,
+    precondition,
     time,
     time_or_none,
 )
@@ -72,6 +73,9 @@ def tokens(api: APIBlueprint, service: ApiTokenService) -> APIBlueprint:
             expires_at=time_or_none(token.expires_at),
         )
 
+    def answered(shown: Token, record: ApiToken, *, created: bool = False) -> Response:
+        return answer(shown, tag(record, service.now()), created=created)
+
     @api.get("/tokens", summary="List API tokens", responses={200: Tokens})
     def list_tokens(query: Page) -> Response:
         found = service.page(caller(), part(query))
@@ -80,15 +84,16 @@ def tokens(api: APIBlueprint, service: ApiTokenService) -> APIBlueprint:
     @api.post("/tokens", summary="Mint an API token", responses={201: NewToken})
     def create_token(body: TokenBody) -> Response:
         record, text = service.create(caller(), body.name, body.role, body.expires_in)
-        return answer(NewToken(**show(record).model_dump(), token=text), created=True)
+        return answered(NewToken(**show(record).model_dump(), token=text), record, created=True)
 
     @api.get("/tokens/<id>", summary="Read an API token", responses={200: Token})
     def get_token(path: Id) -> Response:
-        return answer(show(service.get(caller(), path.id)))
+        record = service.get(caller(), path.id)
+        return answered(show(record), record)
 
     @api.delete("/tokens/<id>", summary="Revoke an API token", responses={204: None})
     def revoke_token(path: Id) -> Response:
-        service.revoke(caller(), path.id)
+        service.revoke(caller(), path.id, precondition())
         return no_content()
 
     return api
