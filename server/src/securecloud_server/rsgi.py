@@ -1,7 +1,9 @@
 """Runs a handler under Granian (RSGI): bodies on the event loop, the handler in threads.
 
 The event loop alone can end a body that does not come: there a deadline is a timer, while under
-WSGI each unfinished body holds a thread for ever. See docs/adr/0003-serving-tls.md.
+WSGI each unfinished body holds a thread for ever. What never waits for a network is answered on
+the loop as well: each hand-over to a thread costs a fight for the interpreter's lock with every
+statement of SQLite. See docs/adr/0003-serving-tls.md.
 """
 
 import asyncio
@@ -11,7 +13,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from securecloud_server.web.http import Handler, Request
+from securecloud_server.web.http import Answer, Handler, Request
 
 _LOG = logging.getLogger("securecloud.http")
 _CLOSE = [("connection", "close")]
@@ -28,27 +30,35 @@ class Call(NamedTuple):
     finished: Callable[[], None]
 
 
+class Served(NamedTuple):
+    """What is served: paths below `on_loop` are answered on the event loop itself."""
+
+    handler: Handler
+    on_loop: str | None
+
+
 class RsgiAdapter:
     """The RSGI side of a handler; `threads` requests run at the same time.
 
-    `start` is called in the worker process before the first request and returns the handler;
-    `stop` after the last. The handler gets no body longer than `max_body` octets.
+    `start` is called in the worker process before the first request and returns what is served;
+    `stop` after the last. No body longer than `max_body` octets reaches the handler.
     """
 
     def __init__(
-        self, start: Callable[[], Handler], stop: Callable[[], None], threads: int, max_body: int
+        self, start: Callable[[], Served], stop: Callable[[], None], threads: int, max_body: int
     ) -> None:
         self._start = start
         self._stop = stop
         self._threads = threads
         self._max_body = max_body
+        self._served = Served(_not_ready, None)
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._pool: list[threading.Thread] = []
 
     def __rsgi_init__(self, _loop: asyncio.AbstractEventLoop) -> None:
-        handler = self._start()
+        self._served = self._start()
         for _ in range(self._threads):
-            thread = threading.Thread(target=self._work, args=(handler,), daemon=True)
+            thread = threading.Thread(target=self._work, daemon=True)
             thread.start()
             self._pool.append(thread)
 
@@ -70,12 +80,17 @@ class RsgiAdapter:
         except (RuntimeError, OSError) as error:
             _LOG.debug("a body did not arrive", extra={"cause": str(error)})
             return
+        request = request_of(scope, body)
+        prefix = self._served.on_loop
+        if prefix is not None and request.path.startswith(prefix):
+            self._answer(request, protocol)
+            return
         done = loop.create_future()
 
         def finished() -> None:
             loop.call_soon_threadsafe(done.set_result, None)
 
-        self._calls.put(Call(request_of(scope, body), protocol, finished))
+        self._calls.put(Call(request, protocol, finished))
         await done
 
     def _refusal(self, headers: Any) -> int | None:
@@ -105,15 +120,22 @@ class RsgiAdapter:
         finally:
             late.cancel()
 
-    def _work(self, handler: Handler) -> None:
+    def _work(self) -> None:
         while (call := self._calls.get()) is not None:
-            try:
-                status, headers, body = handler(call.request)
-            except Exception:
-                _LOG.exception("internal error")
-                status, headers, body = 500, (), b""
-            call.protocol.response_bytes(status, list(headers), body)
+            self._answer(call.request, call.protocol)
             call.finished()
+
+    def _answer(self, request: Request, protocol: Any) -> None:
+        try:
+            status, headers, body = self._served.handler(request)
+        except Exception:
+            _LOG.exception("internal error")
+            status, headers, body = 500, (), b""
+        protocol.response_bytes(status, list(headers), body)
+
+
+def _not_ready(_request: Request) -> Answer:
+    return Answer(503, (), b"")
 
 
 def request_of(scope: Any, body: bytes | None) -> Request:

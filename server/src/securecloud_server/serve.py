@@ -21,9 +21,9 @@ from securecloud_protocol import MAX_MESSAGE_BYTES
 from securecloud_server import app
 from securecloud_server.domain.errors import DomainError, FieldError, Invalid
 from securecloud_server.logs import configure_logs, server_logs
-from securecloud_server.rsgi import RsgiAdapter
+from securecloud_server.rsgi import RsgiAdapter, Served
 from securecloud_server.settings import Settings
-from securecloud_server.web.http import Handler
+from securecloud_server.web.agent_api import PREFIX
 
 _LOG = logging.getLogger("securecloud.serve")
 _PR_SET_DUMPABLE = 4
@@ -82,13 +82,15 @@ class Node:
         self._stopping = threading.Event()
         self._application: app.Application | None = None
 
-    def start(self) -> Handler:
+    def start(self) -> Served:
         """Build the application, with the certificate that is there now."""
         certificates = app.load_certificates(self._settings.server.tls_certificate)
         self._application = app.build(self._settings, certificates)
         threading.Thread(target=self._keep_house, args=(self._application,), daemon=True).start()
         _LOG.info("ready", extra={"server_id": self._application.server_id})
-        return app.handler(self._application)
+        # SQLite is on this machine; PostgreSQL is behind a network and may let a thread wait.
+        on_loop = PREFIX if self._application.database.kind == "sqlite" else None
+        return Served(app.handler(self._application), on_loop)
 
     def stop(self) -> None:
         """Give up the database."""

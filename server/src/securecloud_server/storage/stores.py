@@ -24,6 +24,7 @@ from securecloud_server.storage.runner import Runner
 from securecloud_server.storage.tables import (
     FLAG,
     JSON,
+    TEXT,
     WORDS,
     Codec,
     RecordTable,
@@ -38,9 +39,9 @@ _TRANSITIONS = Codec(
 
 _AGENTS = RecordTable("agent", Agent, schema.AGENTS, "name")
 _GROUPS = RecordTable("device group", DeviceGroup, schema.DEVICE_GROUPS, "name")
-_POLICIES = RecordTable("policy", PolicyText, schema.POLICIES, "name", {"text": JSON})
+_POLICIES = RecordTable("policy", PolicyText, schema.POLICIES, "name", {"text": TEXT})
 _VERSIONS = RecordTable("policy", PolicyText, schema.POLICY_VERSIONS, "name", {"text": JSON})
-_DEVICES = RecordTable("device", Device, schema.DEVICES, "name", {"enabled": FLAG, "volume": JSON})
+_DEVICES = RecordTable("device", Device, schema.DEVICES, "name", {"enabled": FLAG, "volume": TEXT})
 _STATES = RecordTable(
     "device", DeviceState, schema.DEVICE_STATES, "device_id", {"quarantined": FLAG}
 )

@@ -102,13 +102,26 @@ class GroupCommit:
         cursor = self._cursor()
         cursor.execute(self._dialect.begin_write)
         transaction = self._open(cursor)
-        for job in batch:
-            self._run_one(job, transaction, cursor)
+        if len(batch) == 1:
+            self._run_alone(batch[0], transaction)
+        else:
+            for job in batch:
+                self._run_one(job, transaction, cursor)
         if all(job.failed for job in batch):
             cursor.execute("ROLLBACK")
             return
         transaction.log.flush()
         cursor.execute("COMMIT")
+
+    @staticmethod
+    def _run_alone(job: Job[Any], transaction: SqlTransaction) -> None:
+        """Run the only job of a transaction: its failure undoes all there is."""
+        try:
+            job.run(transaction)
+        except Broken:
+            raise
+        except BaseException as error:  # as below
+            job.fail(error)
 
     def _run_one(self, job: Job[Any], transaction: SqlTransaction, cursor: Any) -> None:
         """Run a job in its own savepoint, so that its failure undoes nothing of the others."""
