@@ -14,6 +14,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 
 
+_TASKS = ("TASK", "changed:", "FAILED")
+_RECAP = ("fatal:", "PLAY RECAP")
+
+
 class StepFailed(Exception):
     """A command of the demo did not do what it should; the message says how to look closer."""
 
@@ -72,17 +76,20 @@ class Machine:
         variables = {"demo_root": str(self.demo), "demo_port": self.port}
         (self.demo / "vars.json").write_text(json.dumps(variables))
 
-    def play(self, playbook: str, *arguments: str) -> str:
-        """Run a playbook against inventories/local, showing its output; return the output."""
+    def play(self, playbook: str, *, brief: bool = False) -> str:
+        """Run a playbook against inventories/local and return its output.
+
+        Shows the tasks and what they changed; with `brief` only the recap.
+        """
         command = [
             str(Path(sys.executable).with_name("ansible-playbook")),
             *("-i", "inventories/local", playbook),
-            *("-e", f"@{self.demo / 'vars.json'}", *arguments),
+            *("-e", f"@{self.demo / 'vars.json'}"),
         ]
         log = self.demo / "ansible.log"
-        return self._shown(command, log)
+        return self._shown(command, log, _RECAP if brief else _TASKS + _RECAP)
 
-    def _shown(self, command: list[str], log: Path) -> str:
+    def _shown(self, command: list[str], log: Path, shown: tuple[str, ...]) -> str:
         environment = {**os.environ, "PATH": self.path, "ANSIBLE_HOME": str(self.demo / "ansible")}
         lines = []
         with subprocess.Popen(
@@ -97,9 +104,7 @@ class Machine:
             assert process.stdout
             for line in process.stdout:
                 lines.append(line)
-                if line.startswith(("TASK", "changed:", "fatal:", "FAILED", "PLAY RECAP")) or (
-                    " changed=" in line and " ok=" in line
-                ):
+                if line.startswith(shown) or (" changed=" in line and " ok=" in line):
                     print(f"    {line.rstrip()[:120]}")
         output = "".join(lines)
         with log.open("a") as file:

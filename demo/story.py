@@ -1,5 +1,6 @@
 """The story that the demo tells: install, then granted, denied, pending and revoked."""
 
+import json
 import time
 
 from demo.ca import ensure_certificates
@@ -80,6 +81,10 @@ def _denied(machine: Machine, narrator: Narrator) -> None:
     )
     machine.play("demo/playbooks/deny.yml")
     _unlock(machine, narrator, "denied", 4)
+    narrator.say("The machine is not told which rule; the module `key_request_info` is:")
+    machine.play("demo/playbooks/why.yml", brief=True)
+    for rule in json.loads((machine.demo / "why.json").read_text()):
+        narrator.say(f"  {rule['path']}: {rule['rule']}; the machine says {rule['value']!r}")
 
 
 def _pending(machine: Machine, narrator: Narrator) -> None:
@@ -103,7 +108,7 @@ def _revoked(machine: Machine, narrator: Narrator) -> None:
 
 def _unchanged(machine: Machine, narrator: Narrator) -> None:
     narrator.step("The same playbook again", "Nothing is left to change.")
-    output = machine.play("playbooks/site.yml")
+    output = machine.play("playbooks/site.yml", brief=True)
     recap = [line for line in output.splitlines() if " changed=" in line and " ok=" in line]
     changed = [line for line in recap if " changed=0 " not in line]
     if changed:
