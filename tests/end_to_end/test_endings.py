@@ -90,6 +90,7 @@ def test_a_restart_of_the_server_loses_nothing(new_agent: NewAgent, server: Live
     machine = new_agent("restart")
     machine.unlock()
     server.kill()
+    assert server.falls_silent(), "a worker outlived the process that was killed"
     server.start()
     code, device = machine.unlock()
     assert (code, device["outcome"]) == (0, "granted"), device

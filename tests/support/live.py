@@ -114,6 +114,16 @@ class LiveServer:
         self._process.wait(30)
         self._process = None
 
+    def falls_silent(self) -> bool:
+        """Return whether nothing listens any more, within a few seconds."""
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) != 0:
+                    return True
+            _PAUSE.wait(0.05)
+        return False
+
     @property
     def token(self) -> str:
         return self.token_file.read_text().strip()

@@ -6,7 +6,9 @@ the TLS certificate and key anew, and then stops the old one.
 
 import ctypes
 import logging
+import os
 import resource
+import signal
 import threading
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,7 @@ from securecloud_server.settings import Settings
 from securecloud_server.web.agent_api import PREFIX
 
 _LOG = logging.getLogger("securecloud.serve")
+_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _HOUSEKEEPING_SECONDS = 60.0
 _HEADER_MILLISECONDS = 5000
@@ -62,28 +65,41 @@ def serve(settings: Settings) -> None:
         log_level=LogLevels(settings.log.level),
         log_dictconfig=server_logs(settings.log.level),
     )
-    loader: Any = partial(_adapter, settings)
+    loader: Any = partial(_adapter, settings, os.getpid())
     server.serve(target_loader=loader, wrap_loader=False)
 
 
 def protect_memory() -> None:
     """Keep keys out of core dumps, and other processes of this user out of our memory."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def end_with(parent: int) -> None:
+    """End this process when its parent does, be it killed: no worker serves on as an orphan."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise SystemExit("the main process has ended")
+
+
+def _prctl(option: int, argument: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
+    if libc.prctl(option, argument, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option})")
 
 
 class Node:
     """What lives in one worker process: the application and its housekeeping."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, parent: int) -> None:
         self._settings = settings
+        self._parent = parent
         self._stopping = threading.Event()
         self._application: app.Application | None = None
 
     def start(self) -> Served:
         """Build the application, with the certificate that is there now."""
+        end_with(self._parent)
         certificates = app.load_certificates(self._settings.server.tls_certificate)
         self._application = app.build(self._settings, certificates)
         threading.Thread(target=self._keep_house, args=(self._application,), daemon=True).start()
@@ -106,8 +122,8 @@ class Node:
                 _LOG.error("housekeeping failed", extra={"cause": str(error)})
 
 
-def _adapter(settings: Settings) -> RsgiAdapter:
-    node = Node(settings)
+def _adapter(settings: Settings, parent: int) -> RsgiAdapter:
+    node = Node(settings, parent)
     return RsgiAdapter(node.start, node.stop, settings.server.threads, MAX_MESSAGE_BYTES)
 
 
