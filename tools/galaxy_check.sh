@@ -7,8 +7,9 @@ tarball=$(ls -t build/trend-securecloud-*.tar.gz | head -1)
 away=$(mktemp -d)
 trap 'rm -rf "$away"' EXIT
 
+contents=$(tar -tzf "$tarball")
 for wheel in protocol agent server; do
-    tar -tzf "$tarball" | grep -q "^files/wheels/securecloud_$wheel-.*\.whl$" || {
+    grep -q "^files/wheels/securecloud_$wheel-.*\.whl$" <<<"$contents" || {
         echo "$tarball carries no $wheel wheel" >&2
         exit 1
     }
