@@ -11,12 +11,19 @@ REASON_MAX = 500
 REASON_MIN = 3
 
 _NAME = re.compile(NAME_PATTERN)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Control characters, line breaks of Unicode, and what turns the direction of writing around: in
+# a log a reason must not look like another one.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def is_name(value: object) -> bool:
+    """Whether `value` can be the name of anything."""
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
 def name_errors(field: str, value: object) -> list[FieldError]:
     """Return what is wrong with a name."""
-    if isinstance(value, str) and _NAME.fullmatch(value):
+    if is_name(value):
         return []
     return [FieldError(field, NAME_EXPECTED, f"expected {NAME_EXPECTED}")]
 

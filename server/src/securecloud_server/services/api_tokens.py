@@ -57,7 +57,7 @@ class ApiTokenService:
         Conflict when an active token has the name: the audit log names who acted by it.
         """
         authorize(actor, Privilege.MANAGE_TOKENS)
-        require(line_errors("name", name, 1, _NAME_MAX), _role_errors(role))
+        require(_name_errors(name), _role_errors(role))
         secret, now = self._ports.random(SECRET_BYTES), self._ports.now()
         record = ApiToken(
             token_id=self._ports.random(_ID_BYTES).hex(),
@@ -148,6 +148,13 @@ def _secret(text: str) -> bytes:
         return b64u_decode(text)
     except ProtocolError:
         return b""
+
+
+def _name_errors(name: str) -> list[FieldError]:
+    if name == name.strip():
+        return line_errors("name", name, 1, _NAME_MAX)
+    expected = f"one line of 1 to {_NAME_MAX} characters, no space at its ends"
+    return [FieldError("name", expected, f"expected {expected}")]
 
 
 def _role_errors(role: str) -> list[FieldError]:

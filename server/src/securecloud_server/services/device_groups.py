@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from securecloud_server.domain.errors import Conflict, FieldError
-from securecloud_server.domain.names import line_errors, name_errors, require
+from securecloud_server.domain.names import is_name, line_errors, name_errors, require
 from securecloud_server.domain.ports import Transaction
 from securecloud_server.domain.preconditions import ALWAYS, Precondition
 from securecloud_server.domain.privileges import Privilege, authorize
@@ -29,7 +29,7 @@ def tag(group: DeviceGroup) -> str:
 
 def policy_errors(tx: Transaction, policy: str | None) -> list[FieldError]:
     """Return what is wrong with a reference to a policy."""
-    if policy is None or tx.policies.get(policy) is not None:
+    if policy is None or (is_name(policy) and tx.policies.get(policy) is not None):
         return []
     return [FieldError("policy", "the name of a policy, or null", f"there is no policy {policy!r}")]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from securecloud_server.domain import requests as life
 from securecloud_server.domain.errors import Conflict, FieldError
-from securecloud_server.domain.names import name_errors, reason_errors, require
+from securecloud_server.domain.names import is_name, name_errors, reason_errors, require
 from securecloud_server.domain.ports import Keystore, Transaction
 from securecloud_server.domain.preconditions import ALWAYS, Precondition
 from securecloud_server.domain.privileges import Privilege, authorize
@@ -211,11 +211,11 @@ def _reports(tx: Transaction, devices: Sequence[Device]) -> list[DeviceReport]:
 
 def _reference_errors(tx: Transaction, text: DeviceText) -> list[FieldError]:
     errors = policy_errors(tx, text.policy)
-    agent = tx.agents.get(text.agent)
+    agent = tx.agents.get(text.agent) if is_name(text.agent) else None
     if agent is None or agent.state != "active":
         expected = "the name of an enrolled agent"
         errors.append(FieldError("agent", expected, f"there is no active agent {text.agent!r}"))
-    if text.group is not None and tx.groups.get(text.group) is None:
+    if text.group is not None and not (is_name(text.group) and tx.groups.get(text.group)):
         expected = "the name of a device group, or null"
         errors.append(FieldError("group", expected, f"there is no device group {text.group!r}"))
     return errors
@@ -223,6 +223,8 @@ def _reference_errors(tx: Transaction, text: DeviceText) -> list[FieldError]:
 
 def _clash_errors(tx: Transaction, name: str, text: DeviceText) -> list[FieldError]:
     """Return errors for a source or mount point that another device of this agent has."""
+    if not is_name(text.agent):
+        return []
     errors = []
     for other in tx.devices.of_agent(text.agent):
         for field in ("source", "mount_point"):

@@ -1,0 +1,288 @@
+"""Bad input at every field of every body: the problem names the field, and nothing is stored."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from server.tests.admin.api import ADMINISTRATOR, VOLUME, Caller, fields
+from server.tests.admin.conftest import Template
+from server.tests.exchange.conftest import Clock
+
+ABSENT = object()
+NAME_EXPECTED = "1 to 63 of a-z, 0-9, '.', '_', '-', with a letter or digit at both ends"
+BAD_NAMES = ["", "-a", "a-", "A", "a b", "ä", "a\u0000", "x" * 64, ".", "a/b", "a\n", "٣"]
+NO_STRINGS = [None, 7, True, ["x"], {"x": 1}, 1.5]
+NO_LINES = ["a\nb", "a\u0000b", "a\x1b[31m", "a\u2028b", "a\x85b", "a\u202eb"]
+RULE = {"fact": "host_name", "operator": "equals", "value": "web1"}
+
+
+class Form(NamedTuple):
+    """A body that is accepted."""
+
+    method: str
+    path: str
+    body: dict[str, Any]
+
+
+DEVICE = Form("PUT", "/devices/new", {"agent": "web1", "volume": VOLUME})
+GROUP = Form("PUT", "/device-groups/new", {})
+POLICY = Form("PUT", "/policies/new", {"rules": [RULE]})
+TOKEN = Form("POST", "/tokens", {"name": "new", "role": "auditor"})
+ENROLMENT = Form("POST", "/enrollment-tokens", {"agent_name": "new"})
+DECISIONS = [
+    Form("POST", f"/{path}", {"reason": "because"})
+    for path in (
+        "devices/there:clear-quarantine",
+        "key-requests/none:approve",
+        "key-requests/none:deny",
+        "keys/there:revoke",
+        "keys/there:restore",
+        "keys/there:destroy",
+    )
+]
+
+CASES: dict[str, tuple[Form, str, list[Any], str]] = {
+    "device agent type": (DEVICE, "agent", [*NO_STRINGS], "a string"),
+    "device agent": (DEVICE, "agent", ["", "none", "WEB1", "web1\u0000"], "enrolled agent"),
+    "device agent absent": (DEVICE, "agent", [ABSENT], "a value"),
+    "device group type": (DEVICE, "group", NO_STRINGS[1:], "a string"),
+    "device group": (DEVICE, "group", ["", "none", "a\u0000"], "a device group, or null"),
+    "device policy type": (DEVICE, "policy", NO_STRINGS[1:], "a string"),
+    "device policy": (DEVICE, "policy", ["", "none", "a\u0000"], "a policy, or null"),
+    "device enabled": (DEVICE, "enabled", [None, "yes", 1, 0, [], {}], "true or false"),
+    "device volume": (DEVICE, "volume", [None, "x", 1, [], True], "an object"),
+    "device volume absent": (DEVICE, "volume", [ABSENT], "a value"),
+    "volume source type": (DEVICE, "volume.source", NO_STRINGS, "a string"),
+    "volume source absent": (DEVICE, "volume.source", [ABSENT], "a value"),
+    "volume source": (
+        DEVICE,
+        "volume.source",
+        ["", "/", "dev/a", "/a/../b", "/..", "/a\u0000", "/a\nb", "/" + "x" * 2000, "~/x"],
+        "an absolute path without '..'",
+    ),
+    "volume filesystem": (
+        DEVICE,
+        "volume.filesystem",
+        [None, "", "btrfs", "EXT4", 4, ["ext4"], {}],
+        "'ext4' or 'xfs'",
+    ),
+    "volume mount point type": (DEVICE, "volume.mount_point", NO_STRINGS[1:], "a string"),
+    "volume mount point": (
+        DEVICE,
+        "volume.mount_point",
+        ["", "/", "//", "srv", "/srv/../etc", "/a\u0000"],
+        "an absolute path without '..', not /, or null",
+    ),
+    "volume options type": (DEVICE, "volume.options", [None, "defaults", 1, {}], "a list"),
+    "volume options item": (DEVICE, "volume.options[0]", NO_STRINGS, "a string"),
+    "volume options": (
+        DEVICE,
+        "volume.options",
+        [[""], ["a b"], ["a,suid"], ["x" * 129], ["a\u0000"], ["a"] * 33, ["ä"]],
+        "a list of at most 32 mount options",
+    ),
+    "volume read-only": (DEVICE, "volume.read_only", [None, 0, "no", []], "true or false"),
+    "volume initialise": (
+        DEVICE,
+        "volume.initialise",
+        [None, "always", "", True, 1],
+        "'never' or 'if_blank'",
+    ),
+    "group description type": (GROUP, "description", NO_STRINGS, "a string"),
+    "group description": (
+        GROUP,
+        "description",
+        [*NO_LINES, "x" * 1001],
+        "one line of 0 to 1000 characters",
+    ),
+    "group policy type": (GROUP, "policy", NO_STRINGS[1:], "a string"),
+    "group policy": (GROUP, "policy", ["", "none", "a\u0000"], "a policy, or null"),
+    "policy description": (
+        POLICY,
+        "description",
+        [*NO_STRINGS, "x" * 1001],
+        "a string of at most 1000 characters",
+    ),
+    "policy rules": (POLICY, "rules", [None, "x", 1, True], "a list of rules"),
+    "policy rule": (POLICY, "rules[0]", [None, "x", 1, [], {}, [RULE]], ""),
+    "policy operator": (
+        POLICY,
+        "rules[0].operator",
+        [None, 1, "contains", [], {}],
+        "one of equals, not_equals",
+    ),
+    "policy fact": (POLICY, "rules[0].fact", [None, 1, "", "hostname", "os", [], {}], ""),
+    "policy value": (POLICY, "rules[0].value", [None, 1, [], {}, True], ""),
+    "policy on_match": (POLICY, "on_match", [None, "approve", 1, []], "{action, delay}"),
+    "policy action": (
+        POLICY,
+        "on_match.action",
+        [None, "yes", 1, [], {}],
+        "one of approve, approve_after, manual, deny",
+    ),
+    "policy on_fail": (POLICY, "on_fail", [None, "approve", 1, []], "{action, delay}"),
+    "policy force": (POLICY, "force", [None, "true", 1, []], "true or false"),
+    "token name type": (TOKEN, "name", NO_STRINGS, "a string"),
+    "token name absent": (TOKEN, "name", [ABSENT], "a value"),
+    "token name": (
+        TOKEN,
+        "name",
+        ["", "   ", " new", "new ", "x" * 101, *NO_LINES],
+        "one line of 1 to 100 characters",
+    ),
+    "token role": (
+        TOKEN,
+        "role",
+        [None, "", "admin", "AUDITOR", 1, ["auditor"], {}],
+        "'account_administrator', 'security_administrator'",
+    ),
+    "token role absent": (TOKEN, "role", [ABSENT], "a value"),
+    "token expiry type": (TOKEN, "expires_in", ["3600", 3600.0, True, [], {}], "an integer"),
+    "token expiry low": (TOKEN, "expires_in", [59, 0, -1, -(10**30)], "at least 60"),
+    "token expiry high": (TOKEN, "expires_in", [31_536_001, 10**30], "at most 31536000"),
+    "enrolment agent type": (ENROLMENT, "agent_name", NO_STRINGS, "a string"),
+    "enrolment agent absent": (ENROLMENT, "agent_name", [ABSENT], "a value"),
+    "enrolment agent": (ENROLMENT, "agent_name", BAD_NAMES, NAME_EXPECTED),
+    "enrolment expiry type": (ENROLMENT, "expires_in", [None, "60", 60.5, True], "an integer"),
+    "enrolment expiry low": (ENROLMENT, "expires_in", [59, -1], "at least 60"),
+    "enrolment expiry high": (ENROLMENT, "expires_in", [2_592_001], "at most 2592000"),
+}
+for form in DECISIONS:
+    CASES |= {
+        f"{form.path} type": (form, "reason", NO_STRINGS, "a string"),
+        f"{form.path} absent": (form, "reason", [ABSENT], "a value"),
+        form.path: (
+            form,
+            "reason",
+            ["", "ab", "  a  ", "x" * 501, *NO_LINES],
+            "one line of 3 to 500 characters",
+        ),
+    }
+EACH = [(name, value) for name, case in CASES.items() for value in case[2]]
+LISTS = ("policies", "device-groups", "devices", "agents", "enrollment-tokens", "tokens")
+
+
+@pytest.fixture(scope="module")
+def admin(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
+    """One server for all of these tests: they change nothing."""
+    with template.server(tmp_path_factory.mktemp("bad"), Clock()) as server:
+        server.machine("web1")
+        caller = Caller(server.http, template.tokens[ADMINISTRATOR])
+        caller.put("/devices/there", {"agent": "web1", "volume": {"source": "/dev/there"}})
+        yield caller
+
+
+def changed(body: dict[str, Any], field: str, value: object) -> dict[str, Any]:
+    """Return the body with another value at a path such as `rules[0].operator`."""
+    name, _, rest = field.partition(".")
+    name, _, index = name.partition("[")
+    if index:
+        items = list(body.get(name, []))
+        items[0] = changed(items[0], rest, value) if rest else value
+        return {**body, name: items}
+    if rest:
+        return {**body, name: changed(body.get(name, {}), rest, value)}
+    if value is ABSENT:
+        return {key: kept for key, kept in body.items() if key != name}
+    return {**body, name: value}
+
+
+def everything(admin: Caller) -> list[Any]:
+    return [admin.items(f"/{name}") for name in LISTS] + [admin.get("/audit-head")["size"]]
+
+
+@pytest.mark.parametrize(("name", "value"), EACH)
+def test_a_bad_value_is_refused_by_name(admin: Caller, name: str, value: Any) -> None:
+    form, field, _, expected = CASES[name]
+    before = everything(admin)
+    body = changed(form.body, field, value)
+    document = admin.refused("invalid_request", form.method, form.path, body)
+    found = fields(document)
+    assert found, document
+    assert all(f == field or f.startswith((f"{field}.", f"{field}[")) for f in found), document
+    assert expected in document["errors"][0]["expected"]
+    assert all(field in document["detail"] for field in found)
+    assert everything(admin) == before
+
+
+@pytest.mark.parametrize(
+    ("form", "field"),
+    [(form, "") for form in (DEVICE, GROUP, POLICY, TOKEN, ENROLMENT, *DECISIONS)]
+    + [(DEVICE, "volume."), (POLICY, "rules[0]."), (POLICY, "on_match.")],
+)
+@pytest.mark.parametrize("name", ["extra", "__class__", "model_config", "model_dump", "{0}", ""])
+def test_an_unknown_field_is_refused_by_name(
+    admin: Caller, form: Form, field: str, name: str
+) -> None:
+    body = changed(form.body, field + "EXTRA", 1)
+    holder = body
+    for part in [step for step in field.rstrip(".").split(".") if step]:
+        holder = holder["rules"][0] if part == "rules[0]" else holder[part]
+    holder[name] = holder.pop("EXTRA")
+    if field == "on_match.":
+        holder["action"] = "approve"
+    document = admin.refused("invalid_request", form.method, form.path, body)
+    assert f"{field}{name}".rstrip(".") in [f.rstrip(".") for f in fields(document)]
+
+
+def test_every_wrong_field_is_named_at_once(admin: Caller) -> None:
+    body = {"agent": 1, "enabled": "yes", "volume": {"source": 1, "options": [1, "a", 2]}, "x": 1}
+    document = admin.refused("invalid_request", "PUT", "/devices/new", body)
+    assert sorted(fields(document)) == [
+        "agent",
+        "enabled",
+        "volume.options[0]",
+        "volume.options[2]",
+        "volume.source",
+        "x",
+    ]
+    volume = {"source": "x", "mount_point": "/", "options": ["a b"]}
+    body = {"agent": "none", "volume": volume}
+    document = admin.refused("invalid_request", "PUT", "/devices/new", body)
+    assert sorted(fields(document)) == ["volume.mount_point", "volume.options", "volume.source"]
+    body = {"rules": [{"fact": "os.id", "operator": "is"}, {}], "on_match": 1, "force": 1, "z": 1}
+    document = admin.refused("invalid_request", "PUT", "/policies/new", body)
+    assert sorted(fields(document)) == [
+        "force",
+        "on_match",
+        "rules[0].operator",
+        "rules[0].value",
+        "rules[1]",
+        "z",
+    ]
+    document = admin.refused("invalid_request", "POST", "/tokens", {"expires_in": 1})
+    assert sorted(fields(document)) == ["expires_in", "name", "role"]
+
+
+@pytest.mark.parametrize("path", ["/policies", "/device-groups", "/devices"])
+@pytest.mark.parametrize("name", ["-a", "a-", "A", "a%20b", "%C3%A4", "x" * 64, ".", "a%0A", "a:b"])
+def test_a_bad_name_in_the_path_is_refused(admin: Caller, path: str, name: str) -> None:
+    body = DEVICE.body if path == "/devices" else {}
+    document = admin.refused("invalid_request", "PUT", f"{path}/{name}", body)
+    assert document["errors"][0]["field"] == "name"
+    assert document["errors"][0]["expected"] == NAME_EXPECTED
+
+
+@pytest.mark.parametrize("name", ["a", "0", "a.b_c-d", "x" * 63])
+def test_the_longest_and_the_shortest_names_are_accepted(admin: Caller, name: str) -> None:
+    admin.put(f"/device-groups/{name}", {})
+    assert admin.get(f"/device-groups/{name}")["name"] == name
+    admin.delete(f"/device-groups/{name}")
+
+
+def test_a_read_only_volume_is_not_initialised(admin: Caller) -> None:
+    volume = {**VOLUME, "read_only": True}
+    document = admin.refused(
+        "invalid_request", "PUT", "/devices/new", {"agent": "web1", "volume": volume}
+    )
+    assert fields(document) == ["volume.initialise"]
+
+
+def test_the_longest_texts_are_accepted(admin: Caller) -> None:
+    admin.put("/device-groups/long", {"description": "ä" * 1000})
+    admin.put("/policies/long", {"description": "😀" * 1000})
+    token = admin.post("/tokens", {"name": "ü" * 100, "role": "auditor", "expires_in": 31_536_000})
+    admin.delete(f"/tokens/{token['id']}")
+    admin.delete("/device-groups/long")
+    admin.delete("/policies/long")
