@@ -15,7 +15,8 @@ for wheel in protocol agent server; do
     }
 done
 cd "$away"
-export ANSIBLE_CONFIG=/dev/null ANSIBLE_HOME=$away/home ANSIBLE_COLLECTIONS_PATH=$away/collections
+touch ansible.cfg
+export ANSIBLE_CONFIG=$away/ansible.cfg ANSIBLE_HOME=$away/home ANSIBLE_COLLECTIONS_PATH=$away/collections
 "$root/.venv/bin/ansible-galaxy" collection install --offline -p "$away/collections" "$root/$tarball" >/dev/null
 for kind in module role; do
     names=$("$root/.venv/bin/ansible-doc" -t "$kind" -l trend.securecloud | awk '/^trend\.securecloud\./ {print $1}' | sort -u)
