@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+_SHOWN_MAX = 80
+
+
 @dataclass(frozen=True, slots=True)
 class FieldError:
     """One thing wrong with an input: which field, what was expected, and a sentence."""
@@ -30,7 +33,8 @@ class NotFound(DomainError):
     """There is no such object."""
 
     def __init__(self, kind: str, name: str) -> None:
-        super().__init__(f"there is no {kind} {name!r}")
+        shown = name if len(name) <= _SHOWN_MAX else f"{name[:_SHOWN_MAX]}…"
+        super().__init__(f"there is no {kind} {shown!r}")
 
 
 class Conflict(DomainError):
