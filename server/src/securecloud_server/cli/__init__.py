@@ -1,7 +1,7 @@
 """The command line: `securecloud-server`. Reads, calls the application, prints; decides nothing."""
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run one command; return 0 done, 1 failed, 2 usage, 130 interrupted."""
     import click
 
@@ -10,7 +10,7 @@ def main() -> int:
     from securecloud_server.domain.errors import DomainError
 
     try:
-        return int(cli.main(standalone_mode=False) or 0)
+        return int(cli.main(arguments, "securecloud-server", standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -1,6 +1,5 @@
 """`audit`: the append-only log."""
 
-import sys
 from pathlib import Path
 
 import click
@@ -36,4 +35,4 @@ def verify(config: Path, as_json: bool) -> None:
         say(f"verified: {report.events} events, root {report.root.hex()}")
     if not report.verified:
         say(f"the audit log is damaged: {report.problem}")
-        sys.exit(1)
+        click.get_current_context().exit(1)

@@ -1,6 +1,5 @@
 """`doctor`: what is wrong with this installation, and what to do about it."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,7 +22,7 @@ def doctor(config: Path, as_json: bool) -> None:
         for finding in findings:
             click.echo(_line(finding))
     if not healthy:
-        sys.exit(1)
+        click.get_current_context().exit(1)
 
 
 def _line(finding: Finding) -> str:

@@ -1,0 +1,82 @@
+"""`serve`: refuses early and in words; stops when told."""
+
+import signal
+import socket
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from server.tests.cli.conftest import PROGRAM, Installation
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _not_initialised(it: Installation) -> None:
+    it.configure()
+
+
+def _without_certificate(it: Installation) -> None:
+    it.configure()
+    it.init()
+    (it.root / "tls/server.pem").unlink()
+
+
+def _with_an_encrypted_key(it: Installation) -> None:
+    it.configure()
+    it.init()
+    key = it.root / "tls/server.key"
+    key.write_text(key.read_text().replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"))
+
+
+def _with_an_old_schema(it: Installation) -> None:
+    it.configure()
+    it.init()
+    with sqlite3.connect(it.database) as database:
+        database.execute("DELETE FROM schema_version")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "hint"),
+    [
+        (_not_initialised, "master key"),
+        (_without_certificate, "server.pem"),
+        (_with_an_encrypted_key, "PKCS#8"),
+        (_with_an_old_schema, "db upgrade"),
+    ],
+)
+def test_what_is_missing_is_said_at_once(
+    fresh: Installation, prepare: Callable[[Installation], None], hint: str
+) -> None:
+    prepare(fresh)
+    done = fresh.run("serve")
+    assert done.returncode == 1
+    assert hint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("word", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_when_told(installed: Installation, word: signal.Signals, tmp_path: Path) -> None:
+    port = _free_port()
+    installed.configure(server={"listen": f"127.0.0.1:{port}"})
+    with subprocess.Popen(
+        [PROGRAM, "--config", installed.config, "serve"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        watchdog = threading.Timer(30, process.kill)
+        watchdog.start()
+        assert process.stderr
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if '"ready"' in line:
+                break
+        process.send_signal(word)
+        lines += list(process.stderr)
+        assert process.wait() == 0, "".join(lines)
+        watchdog.cancel()
