@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import socket
 import ssl
 import subprocess
@@ -113,6 +114,10 @@ class LiveServer:
         self._process.kill()
         self._process.wait(30)
         self._process = None
+
+    def send(self, word: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(word)
 
     def falls_silent(self) -> bool:
         """Return whether nothing listens any more, within a few seconds."""
