@@ -75,17 +75,22 @@ def crowd(
         yield lambda role: Caller(server.http, template.tokens[role] if role else None)
 
 
+def path(rule: Any) -> str:
+    """Return the path of a view, its variables as in `/keys/<device>`."""
+    return str(rule.rule).replace("<string:", "<")
+
+
 def views(caller: Caller) -> set[str]:
     rules = caller.http.application.url_map.iter_rules()
-    return {f"{m} {rule.rule}" for rule in rules for m in rule.methods - {"HEAD", "OPTIONS"}}
+    return {f"{m} {path(rule)}" for rule in rules for m in rule.methods - {"HEAD", "OPTIONS"}}
 
 
 def example(view: str) -> tuple[str, str, Any]:
     """Return a call of a view: of a thing that does not exist, where the path names one."""
-    method, _, path = view.partition(" ")
+    method, _, there = view.partition(" ")
     for part in ("<name>", "<id>", "<device>"):
-        path = path.replace(part, "example")
-    return method, path, MATRIX[view][1]
+        there = there.replace(part, "example")
+    return method, there, MATRIX[view][1]
 
 
 def test_the_matrix_holds_every_view(crowd: Any) -> None:

@@ -140,7 +140,7 @@ def devices(api: APIBlueprint, service: DeviceService) -> APIBlueprint:
         return no_content()
 
     @api.post(
-        "/devices/<name>:clear-quarantine",
+        "/devices/<string:name>:clear-quarantine",
         summary="Let a quarantined device start a new lineage",
         responses={200: Device},
     )

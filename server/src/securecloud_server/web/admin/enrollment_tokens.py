@@ -22,7 +22,7 @@ from securecloud_server.web.admin.models import (
 from securecloud_server.web.auth import caller
 
 
-class TokenBody(Body):
+class EnrollmentTokenBody(Body):
     """For which agent, and for how long (seconds)."""
 
     agent_name: str = NAME
@@ -38,13 +38,13 @@ class EnrollmentToken(BaseModel):
     expires_at: Time
 
 
-class NewToken(EnrollmentToken):
+class NewEnrollmentToken(EnrollmentToken):
     """A fresh token; its text is shown here and never again."""
 
     token: str
 
 
-class Tokens(BaseModel):
+class EnrollmentTokens(BaseModel):
     """A page of tokens."""
 
     items: list[EnrollmentToken]
@@ -73,15 +73,17 @@ def enrollment_tokens(api: APIBlueprint, service: EnrollmentTokenService) -> API
     ) -> Response:
         return answer(shown, tag(record, service.now()), created=created)
 
-    @api.get("/enrollment-tokens", summary="List tokens", responses={200: Tokens})
+    @api.get("/enrollment-tokens", summary="List tokens", responses={200: EnrollmentTokens})
     def list_enrollment_tokens(query: Filters) -> Response:
         found = service.page(caller(), part(query), {"agent_name": query.agent_name})
         return listing(query, found, show, lambda token: token.token_id)
 
-    @api.post("/enrollment-tokens", summary="Mint a token", responses={201: NewToken})
-    def create_enrollment_token(body: TokenBody) -> Response:
+    @api.post("/enrollment-tokens", summary="Mint a token", responses={201: NewEnrollmentToken})
+    def create_enrollment_token(body: EnrollmentTokenBody) -> Response:
         record, text = service.create(caller(), body.agent_name, body.expires_in)
-        return answered(NewToken(**show(record).model_dump(), token=text), record, created=True)
+        return answered(
+            NewEnrollmentToken(**show(record).model_dump(), token=text), record, created=True
+        )
 
     @api.get("/enrollment-tokens/<id>", summary="Read", responses={200: EnrollmentToken})
     def get_enrollment_token(path: Id) -> Response:

@@ -129,11 +129,11 @@ def key_requests(api: APIBlueprint, service: KeyRequestService) -> APIBlueprint:
     def get_key_request(path: Id) -> Response:
         return _answer(service.get(caller(), path.id))
 
-    @api.post("/key-requests/<id>:approve", summary="Approve", responses={200: KeyRequest})
+    @api.post("/key-requests/<string:id>:approve", summary="Approve", responses={200: KeyRequest})
     def approve_key_request(path: Id, body: Reason) -> Response:
         return _answer(service.approve(caller(), path.id, body.reason))
 
-    @api.post("/key-requests/<id>:deny", summary="Deny", responses={200: KeyRequest})
+    @api.post("/key-requests/<string:id>:deny", summary="Deny", responses={200: KeyRequest})
     def deny_key_request(path: Id, body: Reason) -> Response:
         return _answer(service.deny(caller(), path.id, body.reason))
 

@@ -61,15 +61,15 @@ def keys(api: APIBlueprint, service: KeyService) -> APIBlueprint:
     def get_key(path: DeviceName) -> Response:
         return _answer(path.device, service.get(caller(), path.device))
 
-    @api.post("/keys/<device>:revoke", summary="Deactivate a key", responses={200: Key})
+    @api.post("/keys/<string:device>:revoke", summary="Deactivate a key", responses={200: Key})
     def revoke_key(path: DeviceName, body: Reason) -> Response:
         return _stepped(service.revoke, path.device, body)
 
-    @api.post("/keys/<device>:restore", summary="Activate a key again", responses={200: Key})
+    @api.post("/keys/<string:device>:restore", summary="Activate a key again", responses={200: Key})
     def restore_key(path: DeviceName, body: Reason) -> Response:
         return _stepped(service.restore, path.device, body)
 
-    @api.post("/keys/<device>:destroy", summary="Erase a key for good", responses={200: Key})
+    @api.post("/keys/<string:device>:destroy", summary="Erase a key for good", responses={200: Key})
     def destroy_key(path: DeviceName, body: Reason) -> Response:
         return _stepped(service.destroy, path.device, body)
 
