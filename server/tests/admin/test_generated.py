@@ -66,7 +66,7 @@ def rounds() -> Iterator[tuple[str, GenerationMode, bool]]:
                 yield view, mode, True
 
 
-@pytest.mark.parametrize(("view", "mode", "existing"), rounds())
+@pytest.mark.parametrize(("view", "mode", "existing"), list(rounds()))
 def test_an_answer_is_as_described(
     admin: Caller, schema: Any, view: str, mode: GenerationMode, existing: bool
 ) -> None:
