@@ -44,7 +44,8 @@ def to_json(value: Any) -> str:
 JSON = Codec(to_json, json.loads)
 TEXT = Codec(to_json, functools.lru_cache(256)(json.loads))
 """JSON that is read in every exchange and written by administrators alone: parsed once."""
-WORDS = Codec(to_json, lambda text: tuple(json.loads(text)))
+WORDS = Codec(to_json, functools.lru_cache(256)(lambda text: tuple(json.loads(text))))
+"""A list, kept as a tuple; each exchange reads the newest request's twice."""
 FLAG = Codec(bool, bool)
 
 
