@@ -1,15 +1,26 @@
 """Requests that are no good as HTTP or JSON: every refusal is a problem document."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from securecloud_protocol import MAX_MESSAGE_BYTES
 
-from server.tests.admin.api import VOLUME, Caller, fields, problem
+from server.tests.admin.api import ADMINISTRATOR, VOLUME, Caller, fields, problem
+from server.tests.admin.conftest import Template
+from server.tests.exchange.conftest import Clock
 
 JSON = "application/json"
 PATH = "/policies/web"
+
+
+@pytest.fixture(scope="module")
+def admin(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
+    """One server for all of these tests: they leave nothing behind."""
+    with template.server(tmp_path_factory.mktemp("requests"), Clock()) as server:
+        server.machine("web1")
+        yield Caller(server.http, template.tokens[ADMINISTRATOR])
 
 
 def send(admin: Caller, data: bytes, content_type: str | None = JSON) -> Any:
@@ -97,6 +108,7 @@ def test_another_content_type_is_refused(admin: Caller, content_type: str | None
 
 def test_the_content_type_may_name_its_character_set(admin: Caller) -> None:
     assert send(admin, b"{}", "application/json; charset=utf-8").status_code == 201
+    admin.delete(PATH)
 
 
 def test_the_largest_body_is_256_kib(admin: Caller) -> None:
@@ -206,7 +218,7 @@ def test_a_body_that_a_method_does_not_take_is_not_read(admin: Caller) -> None:
     assert admin.call("DELETE", PATH, data=b"{", content_type=JSON).status_code == 204
 
 
-def test_escapes_in_json_are_read_once(machine: Any, admin: Caller) -> None:
+def test_escapes_in_json_are_read_once(admin: Caller) -> None:
     data = json.dumps({"agent": "web1", "volume": {**VOLUME, "source": "/dev/\\u0041 é 😀"}})
     answer = admin.call("PUT", "/devices/data", data=data, content_type=JSON)
     assert answer.json["volume"]["source"] == "/dev/\\u0041 é 😀"

@@ -20,7 +20,7 @@ from server.tests.admin.conftest import Template
 from server.tests.admin.test_roles import MATRIX
 from server.tests.exchange.conftest import Clock
 
-EXAMPLES = 25
+EXAMPLES = 15
 JUDGED = [
     not_a_server_error,
     status_code_conformance,

@@ -69,10 +69,21 @@ OPEN = {"GET /api/v1/openapi.json", "GET /healthz", "GET /readyz", "GET /metrics
 def crowd(
     template: Template, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str | None], Caller]]:
-    """What makes a caller of a role, or of no role, on one server for all of these tests."""
-    with template.server(tmp_path_factory.mktemp("roles"), Clock()) as server:
+    """What makes a caller of a role, of none, or with a token whose time is over.
+
+    One server for all of these tests.
+    """
+    clock = Clock()
+    with template.server(tmp_path_factory.mktemp("roles"), clock) as server:
         server.machine("web1")
-        yield lambda role: Caller(server.http, template.tokens[role] if role else None)
+        admin = Caller(server.http, template.tokens[ADMINISTRATOR])
+        body = {"name": "short", "role": ADMINISTRATOR, "expires_in": 60}
+        tokens = {**template.tokens, "expired": admin.post("/tokens", body)["token"]}
+        clock.forward(60)
+        revoked = admin.post("/tokens", body)
+        admin.delete(f"/tokens/{revoked['id']}")
+        tokens["revoked"] = revoked["token"]
+        yield lambda role: Caller(server.http, tokens[role] if role else None)
 
 
 def path(rule: Any) -> str:
@@ -133,6 +144,14 @@ def test_without_a_good_token_nobody_gets_anywhere(crowd: Any, view: str, kind: 
     header = BAD[kind]
     caller = crowd(None) if header is None else crowd(None).having(authorization=header)
     answer = caller.call(*example(view))
+    problem(answer, "not_authenticated")
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("kind", ["expired", "revoked"])
+@pytest.mark.parametrize("view", MATRIX)
+def test_a_token_whose_time_is_over_gets_nobody_anywhere(crowd: Any, view: str, kind: str) -> None:
+    answer = crowd(kind).call(*example(view))
     problem(answer, "not_authenticated")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
