@@ -23,6 +23,10 @@ help: ## show this list
 packages: # Debian packages that the demo and the tests need; asks before it uses sudo
 	@tools/packages.sh
 
+.PHONY: test-packages
+test-packages: packages # what only the tests need
+	@tools/packages.sh postgresql
+
 venv: $(VENV)/.ready ## create .venv from constraints.txt
 
 $(VENV)/.ready: constraints.txt requirements-dev.txt protocol/pyproject.toml agent/pyproject.toml server/pyproject.toml | packages
@@ -77,7 +81,7 @@ layers: $(VENV)/.ready ## import-linter contracts
 	@echo "== layers"
 	@$(BIN)/lint-imports
 
-unit: $(VENV)/.ready ## unit and property tests of protocol, agent, server and collection
+unit: $(VENV)/.ready | test-packages ## unit and property tests of protocol, agent, server and collection
 	@echo "== unit"
 	@for part in protocol agent server; do \
 	  echo "-- $$part"; $(BIN)/python -m pytest -q $$part/tests || exit 1; done
