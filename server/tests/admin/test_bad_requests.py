@@ -102,7 +102,8 @@ def test_a_body_that_is_no_object_is_refused(admin: Caller, data: bytes) -> None
     ],
 )
 def test_another_content_type_is_refused(admin: Caller, content_type: str | None) -> None:
-    problem(send(admin, b"{}", content_type), "unsupported_media_type")
+    document = problem(send(admin, b"{}", content_type), "unsupported_media_type")
+    assert "Content-Type: application/json" in document["detail"]
     admin.refused("not_found", "GET", PATH)
 
 

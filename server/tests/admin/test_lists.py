@@ -64,6 +64,7 @@ def test_pages_hold_every_item_exactly_once(admin: Caller, path: str, limit: int
         page = admin.get(query)
         assert 1 <= len(page["items"]) <= limit
         found += page["items"]
+        assert len(found) <= len(whole["items"]), "the cursor does not move on"
         if page["next_cursor"] is None:
             break
         query = f"{path}?limit={limit}&cursor={page['next_cursor']}"
