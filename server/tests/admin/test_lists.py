@@ -110,6 +110,8 @@ def test_a_cursor_that_somebody_made_up_shows_nothing_that_is_not_in_the_list(
 def test_a_limit_out_of_range_is_refused(admin: Caller, path: str, limit: str) -> None:
     document = admin.refused("invalid_request", "GET", f"{path}?limit={limit}")
     assert fields(document) == ["limit"]
+    expected = document["errors"][0]["expected"]
+    assert expected in {"an integer", "at least 1", "at most 500"}
 
 
 @pytest.mark.parametrize("path", LISTS)

@@ -14,6 +14,7 @@ _EXPECTED = {
     "bool_type": "true or false",
     "int_type": "an integer",
     "int_parsing": "an integer",
+    "int_parsing_size": "an integer",
     "dict_type": "an object",
     "model_type": "an object",
     "list_type": "a list",
