@@ -14,7 +14,6 @@ from tests.support.live import BIN, AgentMachine
 CASES = {
     "wrong_ca": ("certificate_untrusted", r"was not issued by the authority in .*ca\.pem"),
     "no_server": ("server_unreachable", r"nothing listens at https://127\.0\.0\.1:1 "),
-    "wrong_host": ("certificate_wrong_host", r"is for another host name"),
     "wrong_token": ("not_authenticated", r"401"),
     "no_token": ("invalid_option", r"token_file: what it holds is not an API token"),
     "unknown_fact": ("invalid_request", r"rules\[0\]\.fact: unknown fact 'hostname'"),

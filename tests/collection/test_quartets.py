@@ -108,7 +108,7 @@ def test_key(play: Play, machine: AgentMachine) -> None:
 
 
 def test_key_request(play: Play, machine: AgentMachine) -> None:
-    code, device = machine.unlock()
+    code, device = machine.unlock("quartet-data")
     assert (code, device["outcome"]) == (3, "pending")
     results = play("quartets/key_request.yml")
     assert_quartet(results["approve"])

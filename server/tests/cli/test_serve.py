@@ -3,6 +3,7 @@
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable
@@ -16,6 +17,14 @@ from server.tests.cli.conftest import PROGRAM, Installation
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    try:
+        ssl.get_server_certificate(("127.0.0.1", port), timeout=5)
+    except OSError:
+        return False
+    return True
 
 
 def _not_initialised(it: Installation) -> None:
@@ -70,13 +79,9 @@ def test_it_stops_when_told(installed: Installation, word: signal.Signals, tmp_p
     ) as process:
         watchdog = threading.Timer(30, process.kill)
         watchdog.start()
-        assert process.stderr
-        lines = []
-        for line in process.stderr:
-            lines.append(line)
-            if '"ready"' in line:
-                break
+        while not _answers(port) and process.poll() is None:
+            threading.Event().wait(0.05)
         process.send_signal(word)
-        lines += list(process.stderr)
-        assert process.wait() == 0, "".join(lines)
+        _, messages = process.communicate()
+        assert process.returncode == 0, messages
         watchdog.cancel()
