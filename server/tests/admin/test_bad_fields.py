@@ -59,7 +59,7 @@ CASES: dict[str, tuple[Form, str, list[Any], str]] = {
         DEVICE,
         "volume.source",
         ["", "/", "dev/a", "/a/../b", "/..", "/a\u0000", "/a\nb", "/" + "x" * 2000, "~/x"],
-        "an absolute path without '..'",
+        "a clean absolute path (no '..', no '//', no '/' at its end)",
     ),
     "volume filesystem": (
         DEVICE,
@@ -71,8 +71,8 @@ CASES: dict[str, tuple[Form, str, list[Any], str]] = {
     "volume mount point": (
         DEVICE,
         "volume.mount_point",
-        ["", "/", "//", "srv", "/srv/../etc", "/a\u0000"],
-        "an absolute path without '..', not /, or null",
+        ["", "/", "//", "srv", "/srv/../etc", "/srv/", "/srv//a", "//srv", "/./a", "/a\u0000"],
+        "a clean absolute path (no '..', no '//', no '/' at its end); not /; or null",
     ),
     "volume options type": (DEVICE, "volume.options", [None, "defaults", 1, {}], "a list"),
     "volume options item": (DEVICE, "volume.options[0]", NO_STRINGS, "a string"),

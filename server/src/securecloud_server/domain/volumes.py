@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping
+from posixpath import normpath
 from typing import Any
 
 from securecloud_server.domain.errors import FieldError
 
-_PATH = re.compile(r"/[^\x00-\x1f\x7f]{0,1022}")
+_PATH = re.compile(r"/(?!/)[^\x00-\x1f\x7f]{0,1022}")
 _OPTION = re.compile(r"[0-9A-Za-z_.=:/@%+-]{1,128}")
+_CLEAN = "a clean absolute path (no '..', no '//', no '/' at its end)"
 _MAX_OPTIONS = 32
 FILESYSTEMS = ("ext4", "xfs")
 
@@ -24,7 +26,8 @@ Test = Callable[[Any], bool]
 
 
 def _is_path(value: Any) -> bool:
-    return isinstance(value, str) and bool(_PATH.fullmatch(value)) and ".." not in value.split("/")
+    """One spelling for one place: two devices must not share a volume under two names."""
+    return isinstance(value, str) and bool(_PATH.fullmatch(value)) and normpath(value) == value
 
 
 def _is_options(value: Any) -> bool:
@@ -36,10 +39,13 @@ def _is_options(value: Any) -> bool:
 
 
 _FIELDS: Mapping[str, tuple[str, Test]] = {
-    "source": ("an absolute path without '..'", lambda v: _is_path(v) and v != "/"),
+    "source": (
+        _CLEAN,
+        lambda v: _is_path(v) and v != "/",
+    ),
     "filesystem": ("ext4 or xfs", lambda v: v in FILESYSTEMS),
     "mount_point": (
-        "an absolute path without '..', not /, or null",
+        f"{_CLEAN}; not /; or null",
         lambda v: v is None or (_is_path(v) and v.strip("/") != ""),
     ),
     "options": (f"a list of at most {_MAX_OPTIONS} mount options", _is_options),
