@@ -87,7 +87,7 @@ unit: $(VENV)/.ready | test-packages ## unit and property tests of protocol, age
 	  echo "-- $$part"; $(BIN)/python -m pytest -q $$part/tests || exit 1; done
 	@echo "-- collection"; $(BIN)/python -m pytest -q $(COLLECTION)/tests/unit
 
-integration: wheels ## the parts together: real server over TLS, real agent, real playbooks
+integration: wheels | test-packages ## the parts together: real server over TLS, real agent, real playbooks
 	@echo "== integration"
 	@$(BIN)/python -m pytest -q tests --ignore=tests/house
 

@@ -33,18 +33,25 @@ class Reply:
 
 
 class LiveServer:
-    """`securecloud-server` in a directory of its own; `start` and `stop` as often as wanted."""
+    """`securecloud-server` in a directory of its own; `start` and `stop` as often as wanted.
 
-    def __init__(self, directory: Path) -> None:
+    A second node shares the database, the master key and the certificate of the one `beside` it.
+    """
+
+    def __init__(
+        self, directory: Path, storage: str | None = None, beside: "LiveServer | None" = None
+    ) -> None:
         self.directory = directory
-        self.tls = directory / "tls"
+        self.tls = beside.tls if beside else directory / "tls"
+        self.storage = beside.storage if beside else storage or f"sqlite:///{self.database}"
+        self.master_key: Path = beside.master_key if beside else directory / "data/master.key"
+        self.token_file: Path = beside.token_file if beside else directory / "admin.token"
         ensure_certificates(self.tls)
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
         self.url = f"https://127.0.0.1:{self.port}"
         self.config = directory / "server.toml"
         self.log = directory / "server.log"
-        self.token_file = directory / "admin.token"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -63,8 +70,8 @@ class LiveServer:
                 "tls_certificate": str(self.tls / "server.pem"),
                 "tls_key": str(self.tls / "server.key"),
             },
-            "storage": {"url": f"sqlite:///{self.database}"},
-            "keystore": {"type": "local", "master_key": f"file:{self.directory}/data/master.key"},
+            "storage": {"url": self.storage},
+            "keystore": {"type": "local", "master_key": f"file:{self.master_key}"},
             "policy": {"pending_retry": 1},
         }
 
@@ -251,9 +258,12 @@ class AgentMachine:
 
 
 @contextlib.contextmanager
-def running_server(directory: Path) -> Iterator[LiveServer]:
+def running_server(
+    directory: Path, storage: str | None = None, beside: LiveServer | None = None
+) -> Iterator[LiveServer]:
     """Prepare and start a server; always stop it."""
-    server = LiveServer(directory)
+    directory.mkdir(exist_ok=True)
+    server = LiveServer(directory, storage, beside)
     server.prepare()
     server.start()
     try:

@@ -10,7 +10,7 @@ import pytest
 from securecloud_server.storage import migrations
 from securecloud_server.storage.database import SqlDatabase, make_engine, open_database
 
-from server.tests.storage.postgres import Cluster
+from tests.support.postgres import Cluster
 
 Opener = Callable[[], SqlDatabase]
 _NUMBERS = itertools.count()

@@ -18,8 +18,8 @@ from securecloud_server.storage.database import SqlDatabase, open_database
 from securecloud_server.storage.verification import verify_audit
 
 from server.tests.storage.conftest import check_signature, fresh_postgres, fresh_sqlite, sign
-from server.tests.storage.postgres import Cluster
 from server.tests.storage.records import event
+from tests.support.postgres import Cluster
 
 HERE = Path(__file__).parents[3]
 
