@@ -2,7 +2,6 @@
 
 import os
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,19 +10,16 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from flask import Flask
-from securecloud_protocol.server import Responder, ServerKeys, generate_keys
+from securecloud_protocol.server import Responder, ServerKeys
 
 from securecloud_server import __version__
 from securecloud_server.domain.errors import FieldError, Invalid, Unavailable
 from securecloud_server.domain.ports import Clock, Keystore, RandomSource
 from securecloud_server.domain.privileges import Privilege, authorize
-from securecloud_server.domain.records import Actor
 from securecloud_server.keystores.local import LocalKeystore
 from securecloud_server.keystores.master_key import (
     MasterKey,
-    create_master_key,
     load_master_key,
-    master_key_path,
 )
 from securecloud_server.services.admin import Ports
 from securecloud_server.services.administration import Administration, administration
@@ -32,9 +28,13 @@ from securecloud_server.services.exchange_enrolment import EnrolmentService
 from securecloud_server.services.exchange_housekeeping import Housekeeping
 from securecloud_server.settings import Settings
 from securecloud_server.storage import migrations
-from securecloud_server.storage.database import SqlDatabase, make_engine, open_database
-from securecloud_server.storage.identity import load_identity, store_identity
-from securecloud_server.storage.verification import AuditReport, verify_audit
+from securecloud_server.storage.database import (
+    SqlDatabase,
+    is_absent,
+    make_engine,
+    open_database,
+)
+from securecloud_server.storage.identity import load_identity
 from securecloud_server.web.admin import About, admin_flask
 from securecloud_server.web.agent_api import PREFIX, agent_api
 from securecloud_server.web.auth import bearer
@@ -67,16 +67,6 @@ class Application:
     def close(self) -> None:
         """Give up all connections."""
         self.database.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What `prepare` made, in words, and who the server is (None where a check stopped it)."""
-
-    created: tuple[str, ...]
-    server_id: str | None
-    fingerprint: str | None
-    schema_version: int
 
 
 def build(
@@ -181,68 +171,6 @@ def _metrics_guard(application: Application) -> Callable[[str | None], None]:
     return guard
 
 
-def prepare(settings: Settings, *, check: bool = False, clock: Clock = time.time) -> Prepared:
-    """Create master key, schema and identity where they are missing; with `check`, only say so."""
-    if check:
-        return _missing(settings)
-    created = []
-    if create_master_key(settings.keystore.master_key):
-        created.append("master key")
-    master_key = load_master_key(settings.keystore.master_key)
-    engine = make_engine(settings.storage.url)
-    try:
-        created += [f"schema version {number}" for number in migrations.upgrade(engine)]
-        keys = load_identity(engine, master_key)
-        if keys is None:
-            fresh = generate_keys(str(uuid.uuid4()))
-            keys = store_identity(engine, master_key, fresh, int(clock()))
-            created.append("server identity")
-        version = migrations.schema_version(engine)
-    finally:
-        engine.dispose()
-    created += _first_records(settings, clock)
-    return Prepared(tuple(created), keys.server_id, Responder(keys, ()).fingerprint, version)
-
-
-def _first_records(settings: Settings, clock: Clock) -> list[str]:
-    application = build(settings, clock=clock)
-    try:
-        made = application.admin.policies.ensure_default(Actor("cli", "securecloud-server"))
-    finally:
-        application.close()
-    return ["default policy"] if made else []
-
-
-def upgrade_database(settings: Settings, *, check: bool = False) -> tuple[int, int]:
-    """Run missing migrations; return the schema's version before and after (or, with `check`, to
-    be)."""
-    if _sqlite_is_absent(settings.storage.url):
-        raise Unavailable("there is no database; run securecloud-server init")
-    engine = make_engine(settings.storage.url)
-    try:
-        before = migrations.schema_version(engine)
-        if not check:
-            migrations.upgrade(engine)
-        return before, max(before, migrations.LATEST)
-    finally:
-        engine.dispose()
-
-
-def verify_audit_log(settings: Settings) -> AuditReport:
-    """Verify the whole audit log against its own hashes and this server's signature."""
-    application = build(settings)
-
-    def check(size: int, root: bytes, at: int, signature: bytes) -> None:
-        # Ed25519 is deterministic (RFC 8032, section 5.1.6): the same head, the same signature.
-        if application.responder.sign_audit_head(size, root, at) != signature:
-            raise ValueError("it was made by another key or for another head")
-
-    try:
-        return verify_audit(application.database, check)
-    finally:
-        application.close()
-
-
 def load_certificates(path: str) -> list[bytes]:
     """Return the leaf certificate (DER) of a PEM file, as TLS shows it to agents."""
     try:
@@ -256,36 +184,8 @@ def load_certificates(path: str) -> list[bytes]:
     return [leaf.public_bytes(Encoding.DER)]
 
 
-def _missing(settings: Settings) -> Prepared:
-    records = ("server identity", "default policy")
-    if not master_key_path(settings.keystore.master_key).exists():
-        return Prepared(("master key", *_schemas_behind(0), *records), None, None, 0)
-    if _sqlite_is_absent(settings.storage.url):
-        return Prepared((*_schemas_behind(0), *records), None, None, 0)
-    engine = make_engine(settings.storage.url)
-    try:
-        version = migrations.schema_version(engine)
-        keys = None
-        if version:
-            keys = load_identity(engine, load_master_key(settings.keystore.master_key))
-    finally:
-        engine.dispose()
-    if keys is None:
-        return Prepared((*_schemas_behind(version), *records), None, None, version)
-    fingerprint = Responder(keys, ()).fingerprint
-    return Prepared(_schemas_behind(version), keys.server_id, fingerprint, version)
-
-
-def _schemas_behind(version: int) -> tuple[str, ...]:
-    return tuple(f"schema version {n}" for n in range(version + 1, migrations.LATEST + 1))
-
-
-def _sqlite_is_absent(url: str) -> bool:
-    return url.startswith("sqlite:") and not Path(url.removeprefix("sqlite:///")).exists()
-
-
 def _identity(settings: Settings, master_key: MasterKey) -> ServerKeys:
-    if _sqlite_is_absent(settings.storage.url):
+    if is_absent(settings.storage.url):
         raise Unavailable("there is no database; run securecloud-server init")
     engine = make_engine(settings.storage.url)
     try:

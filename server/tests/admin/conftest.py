@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import pytest
-from securecloud_server import app
+from securecloud_server import app, installation
 from securecloud_server.domain.privileges import ROLES
 from securecloud_server.domain.records import Actor
 from securecloud_server.settings import Settings, parse_settings
@@ -61,7 +61,7 @@ def _settings(directory: Path) -> Settings:
 def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
     directory = tmp_path_factory.mktemp("template")
     settings, clock = _settings(directory), Clock()
-    app.prepare(settings, clock=clock)
+    installation.prepare(settings, clock=clock)
     application = app.build(settings, clock=clock)
     create, actor = application.admin.api_tokens.create, Actor("cli", "test")
     tokens = {role: create(actor, role, role, None)[1] for role in ROLES}

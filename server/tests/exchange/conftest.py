@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from securecloud_protocol import agent as protocol
 from securecloud_protocol import messages as wire
 from securecloud_protocol.token import EnrolmentToken
-from securecloud_server import app
+from securecloud_server import app, installation
 from securecloud_server.domain import requests as life
 from securecloud_server.domain.policy import compile_policy
 from securecloud_server.domain.ports import Transaction
@@ -312,7 +312,7 @@ def server(tmp_path: Path, clock: Clock) -> Iterator[Server]:
             "keystore": {"master_key": f"file:{tmp_path}/master.key"},
         }
     )
-    app.prepare(settings, clock=clock)
+    installation.prepare(settings, clock=clock)
     application = app.build(settings, [CERTIFICATE], clock=clock)
     server = Server(application, clock)
     server.policy("default", {})

@@ -18,9 +18,9 @@ def audit() -> None:
 @click.pass_obj
 def verify(config: Path, as_json: bool) -> None:
     """Recompute the whole log and compare it with its tree and its signed head."""
-    from securecloud_server import app
+    from securecloud_server import installation
 
-    report = app.verify_audit_log(load_settings(config))
+    report = installation.verify_audit_log(load_settings(config))
     if as_json:
         print_json(
             {

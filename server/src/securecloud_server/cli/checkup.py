@@ -138,9 +138,9 @@ def _database(settings: Settings) -> str:
 
 
 def _audit_log(settings: Settings) -> str:
-    from securecloud_server import app
+    from securecloud_server import installation
 
-    report = app.verify_audit_log(settings)
+    report = installation.verify_audit_log(settings)
     if not report.verified:
         raise _Wrong(f"damaged: {report.problem}")
     return f"verified, {report.events} events"

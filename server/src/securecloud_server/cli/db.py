@@ -19,9 +19,9 @@ def db() -> None:
 @click.pass_obj
 def upgrade(config: Path, check: bool, as_json: bool) -> None:
     """Bring the schema to what this version needs. Make a backup first, stop the servers."""
-    from securecloud_server import app
+    from securecloud_server import installation
 
-    before, after = app.upgrade_database(load_settings(config), check=check)
+    before, after = installation.upgrade_database(load_settings(config), check=check)
     if as_json:
         print_json({"changed": before != after, "before": before, "after": after})
     elif before == after:

@@ -34,12 +34,12 @@ def init(config: Path, admin_token_file: Path | None, check: bool, as_json: bool
 
     What is there stays as it is, so this can be run again at any time.
     """
-    from securecloud_server import app
+    from securecloud_server import installation
 
     settings = load_settings(config)
     if not check:
         _make_places(settings)
-    prepared = app.prepare(settings, check=check)
+    prepared = installation.prepare(settings, check=check)
     created = list(prepared.created)
     if admin_token_file is not None and not admin_token_file.exists():
         created.append(_MADE)

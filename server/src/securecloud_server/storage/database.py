@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, bindparam, update
@@ -24,6 +25,11 @@ _PROBE = update(PROBE).where(PROBE.c.id == 1).values(at=bindparam("now"))
 def make_engine(url: str) -> Engine:
     """Return an engine for a `sqlite:////path` or `postgresql://` URL; it connects lazily."""
     return dialect_for(url).engine(url)
+
+
+def is_absent(url: str) -> bool:
+    """Return whether `url` names a SQLite file that does not exist: opening it would make it."""
+    return url.startswith("sqlite:") and not Path(url.removeprefix("sqlite:///")).exists()
 
 
 def open_database(url: str, sign: Signer, clock: Clock) -> "SqlDatabase":
