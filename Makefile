@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 COLLECTION := collections/ansible_collections/trend/securecloud
 WHEELS := $(COLLECTION)/files/wheels
+# A file's tests stay together: they share servers.
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_HOME := $(CURDIR)/build/ansible
 export PYTHONDONTWRITEBYTECODE := 1
@@ -84,12 +86,12 @@ layers: $(VENV)/.ready ## import-linter contracts
 unit: $(VENV)/.ready | test-packages ## unit and property tests of protocol, agent, server and collection
 	@echo "== unit"
 	@for part in protocol agent server; do \
-	  echo "-- $$part"; $(BIN)/python -m pytest -q $$part/tests || exit 1; done
+	  echo "-- $$part"; $(PYTEST) $$part/tests || exit 1; done
 	@echo "-- collection"; $(BIN)/python -m pytest -q $(COLLECTION)/tests/unit
 
 integration: wheels | test-packages ## the parts together: real server over TLS, real agent, real playbooks
 	@echo "== integration"
-	@$(BIN)/python -m pytest -q tests --ignore=tests/house
+	@$(PYTEST) tests --ignore=tests/house
 
 sanity: wheels ## ansible-test sanity
 	@echo "== sanity"

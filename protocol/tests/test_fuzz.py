@@ -54,7 +54,7 @@ def test_known_bombs(stage: Stage, kind: str, name: str) -> None:
     assert verdict is (ErrorCode.TOO_LARGE if name == "too large" else ErrorCode.MALFORMED)
 
 
-@pytest.mark.parametrize("name", set(NASTY) - {"too large"})
+@pytest.mark.parametrize("name", sorted(set(NASTY) - {"too large"}))
 @pytest.mark.parametrize("kind", [kind for kind in TYPES if kind != "release"])
 def test_known_bombs_in_an_authenticated_payload(stage: Stage, kind: str, name: str) -> None:
     payload = NASTY[name][: 128 * 1024] or b"  "
@@ -62,7 +62,7 @@ def test_known_bombs_in_an_authenticated_payload(stage: Stage, kind: str, name: 
     assert refusal(lambda: stage.deliver(kind, message)) is ErrorCode.MALFORMED
 
 
-@pytest.mark.parametrize("name", set(NASTY) - {"too large", "empty"})
+@pytest.mark.parametrize("name", sorted(set(NASTY) - {"too large", "empty"}))
 def test_known_bombs_in_an_encrypted_body(stage: Stage, name: str) -> None:
     bomb = NASTY[name][: 64 * 1024]
     for kind, message in (

@@ -15,6 +15,13 @@ from tests.support.live import BIN, AgentMachine, LiveServer, running_server
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 
+
+@pytest.fixture
+def short_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a short name, for below it there will be sockets."""
+    return tmp_path_factory.mktemp("s")
+
+
 Play = Callable[..., dict[str, Any]]
 
 

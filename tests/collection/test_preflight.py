@@ -35,9 +35,9 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("role", "variables", "message"), CASES)
 def test_a_role_refuses_before_it_touches_anything(
-    role: str, variables: dict[str, Any], message: str, tmp_path: Path
+    role: str, variables: dict[str, Any], message: str, short_path: Path
 ) -> None:
-    demo = tmp_path / "demo"
+    demo = short_path / "demo"
     given = {"demo_root": str(demo), "role_name": f"trend.securecloud.{role}", **variables}
     done = subprocess.run(
         [
@@ -47,7 +47,7 @@ def test_a_role_refuses_before_it_touches_anything(
         env={
             **os.environ,
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_HOME": str(tmp_path / "ansible"),
+            "ANSIBLE_HOME": str(short_path / "ansible"),
         },
         capture_output=True,
         text=True,

@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,6 @@ import pytest
 from demo.ca import ensure_certificates
 from tests.collection.conftest import ROOT
 from tests.support.live import BIN
-
-FIRST_LIMIT = 180.0  # seconds; 60 on a machine that does nothing else
-UNCHANGED_LIMIT = 60.0  # 20
 
 
 class Site:
@@ -31,11 +27,10 @@ class Site:
             self.port = probe.getsockname()[1]
         self._home = directory / "ansible"
 
-    def run(self, *options: str, **variables: Any) -> tuple[dict[str, int], str, float]:
-        """Run it; return the recap, all output, and the seconds it took."""
+    def run(self, *options: str, **variables: Any) -> tuple[dict[str, int], str]:
+        """Run it; return the recap and all output."""
         given = {"demo_root": str(self.root), "demo_port": self.port, **variables}
         path = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
-        began = time.monotonic()
         done = subprocess.run(
             [
                 *(BIN / "ansible-playbook", "-i", ROOT / "inventories/local", *options),
@@ -54,7 +49,7 @@ class Site:
         output = done.stdout + done.stderr
         assert done.returncode == 0, output
         recap = dict(re.findall(r"(\w+)=(\d+)", output.rsplit("PLAY RECAP", 1)[1]))
-        return {key: int(value) for key, value in recap.items()}, output, time.monotonic() - began
+        return {key: int(value) for key, value in recap.items()}, output
 
     def status(self) -> dict[str, Any]:
         command = [self.root / "agent/venv/bin/securecloud-agent"]
@@ -80,7 +75,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def first(site: Site) -> tuple[dict[str, int], str, float]:
+def first(site: Site) -> tuple[dict[str, int], str]:
     return site.run()
 
 
@@ -89,17 +84,15 @@ def test_one_run_ends_with_a_granted_device(site: Site, first: Any) -> None:
     assert status["enrolled"]
     (device,) = status["devices"]
     assert (device["device"], device["outcome"]) == ("demo-data", "granted")
-    assert first[2] < FIRST_LIMIT
 
 
-def test_a_second_run_changes_nothing_and_is_quick(site: Site, first: Any) -> None:
-    recap, output, seconds = site.run()
+def test_a_second_run_changes_nothing(site: Site, first: Any) -> None:
+    recap, output = site.run()
     assert recap["changed"] == 0, output
-    assert seconds < UNCHANGED_LIMIT
 
 
 def test_check_mode_agrees_that_nothing_is_left(site: Site, first: Any) -> None:
-    recap, output, _ = site.run("--check", "--diff")
+    recap, output = site.run("--check", "--diff")
     assert recap["changed"] == 0, output
 
 
@@ -110,13 +103,20 @@ def test_no_secret_is_in_the_output(site: Site, first: Any) -> None:
 
 
 def test_a_change_of_settings_restarts_the_server_once(site: Site, first: Any) -> None:
-    _, output, _ = site.run(management_server_log_level="debug")
-    assert output.count("RUNNING HANDLER") >= 1
-    assert site.run(management_server_log_level="debug")[0]["changed"] == 0
+    _, output = site.run(management_server_log_level="debug")
+    assert (
+        output.count(
+            "RUNNING HANDLER [trend.securecloud.management_server : Restart the management server]"
+        )
+        == 1
+    )
+    assert "RUNNING HANDLER [trend.securecloud.agent" not in output
 
 
-def test_check_mode_on_a_fresh_machine_stops_where_the_first_token_would_be(tmp_path: Path) -> None:
-    fresh = Site(tmp_path)
+def test_check_mode_on_a_fresh_machine_stops_where_the_first_token_would_be(
+    short_path: Path,
+) -> None:
+    fresh = Site(short_path)
     before = sorted(fresh.root.rglob("*"))
     with pytest.raises(AssertionError, match=r"cannot read .*admin\.token"):
         fresh.run("--check")
