@@ -16,7 +16,10 @@ rm -f "$target"/securecloud_*.whl "$stamp"
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 1767225600)
 export SOURCE_DATE_EPOCH
 for part in protocol agent server; do
-    .venv/bin/python -m build --wheel --no-isolation --outdir "$target" "$part" >/dev/null
+    said=$(.venv/bin/python -m build --wheel --no-isolation --outdir "$target" "$part" 2>&1) || {
+        echo "$said" >&2
+        exit 1
+    }
 done
 grep -vE '^(#|$)' constraints.txt >"$target/../constraints.txt"
 touch "$stamp"
