@@ -110,7 +110,8 @@ bench: $(VENV)/.ready ## cold key releases beside OpenBao; writes benchmarks/out
 
 .PHONY: clean
 clean: demo-stop ## remove every trace: demo, builds, caches and .venv
-	@rm -rf .demo build dist $(VENV) benchmarks/out $(WHEELS) $(COLLECTION)/tests/output \
+	@rm -rf .demo build dist $(VENV) benchmarks/out $(WHEELS) \
+	  $(COLLECTION)/files/constraints.txt $(COLLECTION)/tests/output \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .ansible
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@find . -name '*.egg-info' -type d -prune -exec rm -rf {} +
