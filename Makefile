@@ -60,6 +60,22 @@ demo: wheels ## the main job on this machine: install, register, and the four en
 demo-stop: ## stop what the demo started
 	@if test -x $(BIN)/python; then $(BIN)/python -m demo --stop; else python3 -m demo --stop; fi
 
+# --- the lab: virtual machines that boot -----------------------------------------------------
+
+.PHONY: lab lab-packages lab-ssh lab-down
+lab-packages: packages # what the lab's emulator and image need
+	@tools/packages.sh qemu-system-x86 qemu-utils mmdebstrap socat openssh-client
+
+lab: $(VENV)/.ready | lab-packages ## start three virtual machines: server, agent1, agent2
+	@$(BIN)/python -m lab up
+	@echo "Next: make wheelhouse && $(BIN)/ansible-playbook -i inventories/lab playbooks/site.yml"
+
+lab-ssh: ## open a shell on a machine of the lab: make lab-ssh NAME=agent1
+	@$(BIN)/python -m lab ssh $(NAME)
+
+lab-down: ## switch the lab off and remove it; the image stays
+	@$(BIN)/python -m lab down
+
 # --- checks ---------------------------------------------------------------------------------
 
 .PHONY: test lint types layers unit integration sanity galaxy
@@ -77,7 +93,7 @@ lint: $(VENV)/.ready ## ruff, ansible-lint, changelog and documentation lints, h
 
 types: $(VENV)/.ready ## mypy --strict
 	@echo "== types"
-	@$(BIN)/mypy protocol/src agent/src server/src
+	@$(BIN)/mypy protocol/src agent/src server/src lab
 
 layers: $(VENV)/.ready ## import-linter contracts
 	@echo "== layers"
@@ -108,8 +124,11 @@ bench: $(VENV)/.ready ## cold key releases beside OpenBao; writes benchmarks/out
 
 # --- cleaning -------------------------------------------------------------------------------
 
-.PHONY: clean
-clean: demo-stop ## remove every trace: demo, builds, caches and .venv
+.PHONY: clean lab-stop
+lab-stop:
+	@if test -x $(BIN)/python && test -d build/lab/machines; then $(BIN)/python -m lab down; fi
+
+clean: demo-stop lab-stop ## remove every trace: demo, builds, caches and .venv
 	@rm -rf .demo build dist $(VENV) benchmarks/out $(WHEELS) \
 	  $(COLLECTION)/files/constraints.txt $(COLLECTION)/tests/output \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .ansible

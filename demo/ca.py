@@ -1,7 +1,8 @@
-"""A certificate authority for the demo, and a server certificate for this machine's loopback."""
+"""A certificate authority for demo and lab, and the server certificate that it signs."""
 
 import datetime
 import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -13,8 +14,10 @@ _LIFETIME = datetime.timedelta(days=90)
 _RENEW_BEFORE = datetime.timedelta(days=1)
 
 
-def ensure_certificates(directory: Path) -> bool:
+def ensure_certificates(directory: Path, names: Sequence[str] = ("localhost",)) -> bool:
     """Write ca.pem, server.pem and server.key unless a valid set is there; return whether it did.
+
+    The server's certificate is for the DNS `names` and this machine's loopback addresses.
 
     The CA's private key is never written: what it signed is all that the demo needs.
     """
@@ -25,7 +28,7 @@ def ensure_certificates(directory: Path) -> bool:
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority = _authority(authority_key, now)
     key = ec.generate_private_key(ec.SECP256R1())
-    leaf = _leaf(key.public_key(), authority, authority_key, now)
+    leaf = _leaf(key.public_key(), authority, authority_key, now, names)
     (directory / "ca.pem").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
     (directory / "server.pem").write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
     private = directory / "server.key"
@@ -91,15 +94,16 @@ def _leaf(
     authority: x509.Certificate,
     authority_key: ec.EllipticCurvePrivateKey,
     now: datetime.datetime,
+    dns: Sequence[str],
 ) -> x509.Certificate:
     names = [
-        x509.DNSName("localhost"),
+        *(x509.DNSName(each) for each in dns),
         x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
         x509.IPAddress(ipaddress.ip_address("::1")),
     ]
     authority_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     return (
-        _builder("localhost", public, now)
+        _builder(dns[0], public, now)
         .issuer_name(authority.subject)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
