@@ -123,13 +123,14 @@ def test_refused_settings_leave_the_file_alone(home, configure, monkeypatch, cap
 
 def test_configuration_tool_asks_with_defaults(home, monkeypatch, capsys):
     answers = ["web7", "ftp://wrong", "https://a:1, https://b:2", "", "", "", "soon", "30",
-               "", "eu-central", "-", "", ""]  # fmt: skip
+               "both", "systemd", "", "eu-central", "-", "", ""]  # fmt: skip
     monkeypatch.setattr("sys.stdin", Terminal("\n".join(answers) + "\n"))
     assert main(["--config", str(home.config), "configure", "--json"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["changed"]
     assert "agent.servers[0]: expected https://HOST" in captured.err
     assert "unlock.deadline: expected whole seconds" in captured.err
+    assert "unlock.mounts: expected direct or systemd" in captured.err
     found = load(home.config)
     assert (found.name, found.servers, found.deadline) == (
         "web7",
@@ -137,7 +138,7 @@ def test_configuration_tool_asks_with_defaults(home, monkeypatch, capsys):
         30,
     )
     assert found.location == {"region": "eu-central", "zone": None, "datacenter": None}
-    monkeypatch.setattr("sys.stdin", Terminal("\n" * 11))
+    monkeypatch.setattr("sys.stdin", Terminal("\n" * 12))
     assert main(["--config", str(home.config), "configure", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["changed"] is False
 

@@ -47,6 +47,27 @@ def test_interval_retry_and_backoff(enrolled):
     assert script.run() == [20, 300, 0.5, 1, 2, 300, 0.5]
 
 
+def test_at_the_start_a_server_that_is_away_is_asked_again_at_once(enrolled, monkeypatch):
+    ready = []
+    monkeypatch.setattr("securecloud_agent.main.run.notify_ready", lambda: ready.append(True))
+    away = AgentError("away", "unreachable")
+    script = Script(enrolled, away, away, away, passed(), away)
+    assert script.run() == [0.5, 0.5, 0.5, 300, 0.5]
+    assert len(ready) == 2
+
+
+def test_what_waits_at_boot_waits_no_longer_than_the_deadline(enrolled, monkeypatch, clock):
+    ready = []
+    monkeypatch.setattr("securecloud_agent.main.run.notify_ready", lambda: ready.append(True))
+    away = AgentError("away", "unreachable")
+    script = Script(enrolled, away, away, away)
+    late = script.service._wait
+    script.service._wait = lambda event, seconds: (clock.pause(6), late(event, seconds))
+    script.run()
+    assert script.pauses[:2] == [0.5, 0.5]
+    assert ready
+
+
 def test_only_news_is_told(enrolled, capsys):
     away = AgentError("server is away", "unreachable")
     Script(enrolled, passed(), passed(), away, away, passed()).run()

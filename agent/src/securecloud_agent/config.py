@@ -33,6 +33,7 @@ class Settings:
     state_dir: Path
     run_dir: Path
     deadline: int
+    mounts: str
     provider: str
     location: Mapping[str, str | None]
     probe_timeout: int
@@ -75,6 +76,15 @@ def _seconds(minimum: int, maximum: int) -> Check:
     return check
 
 
+def _one_of(*words: str) -> Check:
+    def check(value: Any, field: str) -> str:
+        if value not in words:
+            raise _wrong(field, " or ".join(words), value)
+        return str(value)
+
+    return check
+
+
 def _server(value: Any, field: str) -> str:
     expected = "https://HOST or https://HOST:PORT"
     try:
@@ -105,7 +115,10 @@ _TABLE: dict[str, dict[str, tuple[Any, Check]]] = {
         "state_dir": ("/var/lib/securecloud/agent", _path),
         "run_dir": ("/run/securecloud", _path),
     },
-    "unlock": {"deadline": (60, _seconds(5, 600))},
+    "unlock": {
+        "deadline": (60, _seconds(5, 600)),
+        "mounts": ("direct", _one_of("direct", "systemd")),
+    },
     "location": {
         "provider": ("plain", _plugin),
         "region": ("", _text),
@@ -198,6 +211,7 @@ def load(path: Path) -> Settings:
         state_dir=Path(agent["state_dir"]),
         run_dir=Path(agent["run_dir"]),
         deadline=tree["unlock"]["deadline"],
+        mounts=tree["unlock"]["mounts"],
         provider=location["provider"],
         location={key: location[key] or None for key in ("region", "zone", "datacenter")},
         probe_timeout=tree["probes"]["timeout"],

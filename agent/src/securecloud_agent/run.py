@@ -20,6 +20,7 @@ _PACKAGES = {
     "umount": "mount",
     "mkfs.ext4": "e2fsprogs",
     "mkfs.xfs": "xfsprogs",
+    "systemctl": "systemd",
 }
 
 

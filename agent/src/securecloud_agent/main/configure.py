@@ -20,6 +20,7 @@ _QUESTIONS = (
     ("agent", "state_dir", "Where the agent keeps its identity and state"),
     ("agent", "run_dir", "Where the agent keeps what ends with a boot"),
     ("unlock", "deadline", "Seconds for one exchange over all servers"),
+    ("unlock", "mounts", "Who is told of mounts: systemd, or direct for nobody"),
     ("location", "provider", "Provider plugin"),
     ("location", "region", "Region"),
     ("location", "zone", "Zone"),

@@ -37,6 +37,8 @@ def remember(agent: Agent, outcomes: Sequence[Outcome], server: str | None) -> N
     at = datetime.fromtimestamp(int(agent.clocks.now()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     devices = status.get("devices", {})
     devices.update({each.device: {**asdict(each), "at": at} for each in outcomes})
+    for each in outcomes:
+        agent.marks.explain(each.device, f"{each.outcome} ({each.code}): {each.detail}")
     agent.memory.remember_status(
         {"server": server or status.get("server"), "at": at, "devices": devices}
     )

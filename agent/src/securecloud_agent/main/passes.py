@@ -21,6 +21,7 @@ from securecloud_agent.decide.model import State
 from securecloud_agent.decide.plan import claim
 from securecloud_agent.errors import warn, warned
 from securecloud_agent.main.device import DeviceWork
+from securecloud_agent.main.notify import notify_ready
 from securecloud_agent.main.outcome import Outcome, Passed, remember
 from securecloud_agent.main.wiring import Agent
 from securecloud_agent.probes.collect import collect
@@ -123,6 +124,9 @@ class _Pass:
             if decision.lineage is not None:
                 self._memory.receive_lineage(decision.device, decision.lineage)
         done = [DeviceWork(self._agent, self._volumes, each).follow() for each in release.decisions]
+        # What waits for the volumes need not wait until the server knows.
+        notify_ready()
+        self._volumes.settle()
         self._acknowledge(session, [each.ack for each in done if each.ack is not None])
         outcomes = tuple(each.outcome for each in done)
         with warned("the outcome could not be remembered"):

@@ -6,15 +6,19 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
+from securecloud_agent.client.network import has_route
 from securecloud_agent.decide.schedule import ask_again_after
 from securecloud_agent.errors import AgentError, say
 from securecloud_agent.main.hardening import protect_process
-from securecloud_agent.main.outcome import Passed, failed, remember
+from securecloud_agent.main.notify import notify_ready, notify_status
+from securecloud_agent.main.outcome import Outcome, Passed, failed, remember
 from securecloud_agent.main.passes import make_pass
 from securecloud_agent.main.wiring import Agent, make_agent
 from securecloud_agent.state.files import only_instance
 
 _CHECK_INTERVAL = 300
+_BOOT_RETRY = 0.5
+_NETWORK_POLL = 0.1
 
 Pass = Callable[[Agent, tuple[str, ...]], Passed]
 
@@ -47,6 +51,7 @@ class Service:
         self._wake = threading.Event()
         self._stopping = False
         self._failures = 0
+        self._reached = False
         self._told: dict[str, str] = {}
 
     def on_stop(self, _number: int, _frame: FrameType | None) -> None:
@@ -61,13 +66,28 @@ class Service:
     def work(self) -> None:
         """Pass and wait until told to stop."""
         say("started")
+        give_up = self._agent.clocks.monotonic() + self._agent.settings.deadline
+        self._await_network(give_up)
+        ready = False
         while not self._stopping:
             self._wake.clear()
             pause = self.one_pass()
+            if not ready and not self._reached and self._agent.clocks.monotonic() < give_up:
+                pause = min(pause, _BOOT_RETRY)
+            else:
+                # Whatever waits at boot waits no longer than this.
+                ready = True
+                notify_ready()
             # A signal between the pass and here has set the event already, so nothing is missed.
             if not self._stopping:
                 self._wait(self._wake, pause)
         say("stopped; open volumes stay open")
+
+    def _await_network(self, give_up: float) -> None:
+        """Wait for a route to a server: the service starts before the network does."""
+        clocks, servers = self._agent.clocks, self._agent.settings.servers
+        while not self._stopping and clocks.monotonic() < give_up and not has_route(servers):
+            clocks.pause(_NETWORK_POLL)
 
     def one_pass(self) -> float:
         """Make one pass and return the seconds until the next."""
@@ -77,13 +97,16 @@ class Service:
                 passed = self._make(agent, ())
             broken = any(each.outcome == "failed" for each in passed.outcomes)
             self._failures = self._failures + 1 if broken else 0
+            self._reached = True
         except AgentError as error:
             self._failures += 1
             self._tell("", str(error))
+            notify_status(str(error))
             passed = Passed(False, failed(agent.memory.devices(), error), _CHECK_INTERVAL)
             self._remember_failure(passed, error)
         else:
             self._tell("", "")
+            notify_status("; ".join(_brief(each) for each in passed.outcomes) or "no devices")
             for each in passed.outcomes:
                 self._tell(
                     each.device, f"{each.outcome} ({each.code}), {each.volume}: {each.detail}"
@@ -103,3 +126,7 @@ class Service:
             self._told[subject] = text
             if text:
                 say(f"{subject}: {text}" if subject else text)
+
+
+def _brief(outcome: Outcome) -> str:
+    return f"{outcome.device}: {outcome.outcome}, {outcome.volume}"

@@ -48,10 +48,12 @@ class Agent:
     def volumes(self) -> "Volumes":
         """Return the machine's volumes."""
         from securecloud_agent.volumes.kernel import Kernel
+        from securecloud_agent.volumes.mounts import Direct, Systemd
         from securecloud_agent.volumes.volumes import Volumes
         from securecloud_agent.volumes.work import Tools
 
-        return Volumes(Tools(run, Kernel(_ROOT), self.marks))
+        mounts = Systemd(run) if self.settings.mounts == "systemd" else Direct()
+        return Volumes(Tools(run, Kernel(_ROOT), self.marks, mounts=mounts))
 
     def probe_context(self) -> "Context":
         """Return what the probes get."""

@@ -8,7 +8,7 @@ from typing import Any
 from securecloud_protocol.encoding import b64u_decode, b64u_encode
 from securecloud_protocol.errors import ProtocolError
 
-from securecloud_agent.state.files import StateError, read_json, remove, write_json
+from securecloud_agent.state.files import StateError, read_json, remove, write_file, write_json
 
 _LINEAGE_BYTES = 32
 
@@ -167,6 +167,11 @@ class BootMarks:
         """Say whether the mark `kind` was set on `device` since this boot."""
         found = read_json(self._file(kind, device))
         return found is not None and found.get("boot_id") == self._boot_id
+
+    def explain(self, device: str, text: str) -> None:
+        """Leave the last outcome where a unit that needs the volume can print it."""
+        path = self._root / f"{device}.outcome"
+        write_file(path, f"{text}\n".encode())
 
     def devices(self, kind: str) -> tuple[str, ...]:
         """Return the devices that ever had the mark `kind` in this boot or an earlier one."""

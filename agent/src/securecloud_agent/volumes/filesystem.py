@@ -11,6 +11,7 @@ from securecloud_agent.volumes.trouble import VolumeError
 _MAKE_SECONDS = 600
 _MOUNT_SECONDS = 60
 _UNMOUNT_SECONDS = 120
+_MOUNT_POINT_MODE = 0o755
 
 _MAKERS = {
     "ext4": ("mkfs.ext4", "-q", "-E", "lazy_itable_init=1"),
@@ -39,14 +40,27 @@ def mount(
     """Mount `device` at `where`, which is made when it is missing."""
     if kernel.is_mount_point(where):
         raise VolumeError(f"something else is mounted at {where}; unmount it first")
-    try:
-        Path(where).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise VolumeError(f"{where} cannot be made a mount point: {error.strerror}") from None
+    _make_mount_point(Path(where))
     argv = ["mount", "-t", filesystem, "-o", ",".join(options) or "defaults", "--"]
     done = run([*argv, str(device), where], timeout=_MOUNT_SECONDS)
     if done.status != 0:
         raise VolumeError(f"it could not be mounted at {where}: {done.complaint}")
+
+
+def _make_mount_point(where: Path) -> None:
+    """Make `where` and what is missing above it, open to those whose data is below.
+
+    The service's own umask lets nobody in, so modes are set in so many words.
+    """
+    missing = [path for path in (where, *where.parents) if not path.exists()]
+    try:
+        for path in reversed(missing):
+            path.mkdir()
+            path.chmod(_MOUNT_POINT_MODE)
+    except OSError as error:
+        raise VolumeError(f"{where} cannot be made a mount point: {error.strerror}") from None
+    if not where.is_dir():
+        raise VolumeError(f"{where} cannot be made a mount point: it is not a directory")
 
 
 def unmount(run: Runner, kernel: Kernel, where: str) -> None:

@@ -65,8 +65,12 @@ class Volumes:
                 self._tools.run(["modprobe", "-q", "dm_crypt"], timeout=_MODPROBE_SECONDS)
         return self._kernel.has_device_mapper()
 
+    def settle(self) -> None:
+        """Let start what waited for the volumes that were mounted."""
+        self._tools.mounts.settle()
+
     def lock(self, device: str) -> bool:
-        """Sync, unmount and close; return whether there was anything to do."""
+        """Stop what uses it, sync, unmount and close; return whether there was anything to do."""
         mapper = mapper_name(device)
         mapping = self._kernel.mapping(mapper)
         if mapping is None:
@@ -74,8 +78,11 @@ class Volumes:
             self._marks.clear(VERIFIED, [device])
             return was_verified
         for where in reversed(self._kernel.mount_points(mapping.numbers)):
+            self._tools.mounts.release(device, where)
+        for where in reversed(self._kernel.mount_points(mapping.numbers)):
             filesystem.unmount(self._tools.run, self._kernel, where)
-        Cryptsetup(self._tools.run, Path(mapper)).close(mapper)
+        if self._kernel.mapping(mapper) is not None:
+            Cryptsetup(self._tools.run, Path(mapper)).close(mapper)
         return True
 
     def work(self, device: str, volume: "Volume | None", key: bytearray) -> Work:

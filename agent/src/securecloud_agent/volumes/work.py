@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from securecloud_agent.state.memory import BootMarks
 from securecloud_agent.volumes import filesystem
 from securecloud_agent.volumes.cryptsetup import Cryptsetup
 from securecloud_agent.volumes.kernel import Kernel
+from securecloud_agent.volumes.mounts import Direct, Mounts
 from securecloud_agent.volumes.source import Sight, blank_again, look_at
 from securecloud_agent.volumes.trouble import VolumeError
 
@@ -33,6 +34,7 @@ class Tools:
     kernel: Kernel
     marks: BootMarks
     new_uuid: Callable[[], uuid.UUID] = uuid.uuid4
+    mounts: Mounts = field(default_factory=Direct)
 
 
 @dataclass(slots=True)
@@ -179,6 +181,7 @@ class Work:
         filesystem.mount(
             self._run, self._tools.kernel, self._mapped, volume.filesystem, where, options
         )
+        self._tools.mounts.mounted(self._device, self._mapped, volume)
         self.done.state = State.MOUNTED
         self._say(f"mounted at {where}")
         return True

@@ -69,6 +69,15 @@ options:
     description:
       - Seconds for one exchange, over all servers. V(60) when left out.
     type: int
+  mounts:
+    description:
+      - Who is told of mounts. With V(systemd) the agent writes a mount unit for each volume, starts
+        the units that require it, and stops them before it locks the volume. V(direct) when left
+        out.
+    type: str
+    choices:
+      - direct
+      - systemd
   provider:
     description:
       - Provider plugin that knows this kind of machine. V(plain) when left out.
@@ -161,7 +170,7 @@ SETTINGS = {
         "state_dir": "state_dir",
         "run_dir": "run_dir",
     },
-    "unlock": {"deadline": "deadline"},
+    "unlock": {"deadline": "deadline", "mounts": "mounts"},
     "location": {
         "provider": "provider",
         "region": "region",
@@ -184,6 +193,7 @@ def argument_spec() -> dict[str, Any]:
         "state_dir": {"type": "path"},
         "run_dir": {"type": "path"},
         "deadline": {"type": "int"},
+        "mounts": {"type": "str", "choices": ["direct", "systemd"]},
         "provider": {"type": "str"},
         "region": {"type": "str"},
         "zone": {"type": "str"},

@@ -1,0 +1,27 @@
+"""Tells systemd that the service is ready (sd_notify(3)); elsewhere nobody listens."""
+
+import os
+import socket
+from contextlib import suppress
+
+from securecloud_agent.errors import printable
+
+
+def notify_ready() -> None:
+    """Say that what was asked for at the start is decided; saying it again changes nothing."""
+    _notify("READY=1")
+
+
+def notify_status(text: str) -> None:
+    """Set the line that `systemctl status` shows."""
+    _notify(f"STATUS={printable(text, 200)}")
+
+
+def _notify(line: str) -> None:
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.sendto(line.encode(), address)

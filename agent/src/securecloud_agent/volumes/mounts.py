@@ -1,0 +1,149 @@
+"""What the rest of the machine is told of mounts: nothing, or systemd's units."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from securecloud_agent.errors import AgentError, warn, warned
+from securecloud_agent.run import Finished, Runner
+from securecloud_agent.state.files import write_file
+from securecloud_agent.volumes.trouble import VolumeError
+from securecloud_agent.volumes.units import (
+    MARK,
+    device_unit,
+    mount_text,
+    mount_unit,
+    opened_unit,
+)
+
+if TYPE_CHECKING:
+    from securecloud_protocol.messages import Volume
+
+_SHORT = 60
+_STOP_SECONDS = 180
+_UNIT_MODE = 0o644
+_FOLDER_MODE = 0o755
+_WANTED_BY = "multi-user.target"
+_AT_REST = frozenset({"inactive", "failed"})
+_STARTED_AT_BOOT = frozenset({"enabled", "enabled-runtime"})
+
+
+class Mounts(Protocol):
+    """Told of every mount after it is made and before it goes."""
+
+    def mounted(self, device: str, mapped: Path, volume: "Volume") -> None:
+        """`volume`, opened as `mapped`, was mounted."""
+
+    def release(self, device: str, where: str) -> None:
+        """Stop what uses the mount at `where`, which is about to go."""
+
+    def settle(self) -> None:
+        """Start what waited for the volumes that were mounted."""
+
+
+class Direct:
+    """Nobody is told; `mounts = "direct"` in the settings."""
+
+    def mounted(self, device: str, mapped: Path, volume: "Volume") -> None:
+        """Do nothing."""
+
+    def release(self, device: str, where: str) -> None:
+        """Do nothing."""
+
+    def settle(self) -> None:
+        """Do nothing."""
+
+
+class Systemd:
+    """Units for the mounts, in `directory`; what requires them is stopped and started with them."""
+
+    def __init__(self, run: Runner, directory: Path = Path("/etc/systemd/system")) -> None:
+        self._run = run
+        self._directory = directory
+        self._mounted: list[str] = []
+
+    def mounted(self, device: str, mapped: Path, volume: "Volume") -> None:
+        """Write the unit if it is not there yet: the next boot needs it, and this one's users."""
+        where = volume.mount_point or ""
+        unit = mount_unit(where)
+        with warned(f"systemd was not told of the mount at {where}"):
+            if self._write(unit, mount_text(device, str(mapped), volume)):
+                self._link(f"{_WANTED_BY}.wants/{unit}", f"../{unit}")
+                # The job of the device fails with the unit it requires, instead of timing out.
+                link = f"{device_unit(str(mapped))}.requires/{opened_unit(device)}"
+                self._link(link, "../securecloud-volume@.service")
+                self._systemctl("daemon-reload")
+        self._mounted.append(unit)
+
+    def _write(self, unit: str, text: str) -> bool:
+        """Return whether something was written; an administrator's own unit is left alone."""
+        path = self._directory / unit
+        try:
+            found = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            found = None
+        except (OSError, UnicodeDecodeError):
+            warn(f"{path} cannot be read, so it was left as it is")
+            return False
+        if found == text or (found is not None and not found.startswith(MARK)):
+            return False
+        write_file(path, text.encode(), _UNIT_MODE)
+        return True
+
+    def _link(self, name: str, target: str) -> None:
+        path = self._directory / name
+        try:
+            path.parent.mkdir(exist_ok=True)
+            path.parent.chmod(_FOLDER_MODE)
+            if not path.is_symlink():
+                path.symlink_to(target)
+        except OSError as error:
+            warn(f"{path} cannot be made: {error.strerror}")
+
+    def release(self, device: str, where: str) -> None:
+        """Stop the mount, which stops every unit that requires it first."""
+        done = self._systemctl("stop", mount_unit(where), opened_unit(device), wait=_STOP_SECONDS)
+        if done.status != 0:
+            warn(f"systemd could not stop {mount_unit(where)}: {done.complaint}")
+
+    def settle(self) -> None:
+        """Start the enabled units that require what was mounted and do not run.
+
+        At boot they wait already; later they have failed, or were stopped when the volume went.
+        """
+        mounted, self._mounted = self._mounted, []
+        try:
+            resting = self._resting(self._users(mounted)) if mounted else []
+            if resting:
+                self._systemctl("start", "--no-block", *resting)
+        except AgentError as error:
+            warn(f"the units that use the volumes could not be started: {error}")
+
+    def _users(self, mounts: list[str]) -> list[str]:
+        shown = self._show("RequiredBy", mounts)
+        names = {name for line in shown for name in line.get("RequiredBy", "").split()}
+        return sorted(name for name in names if not name.endswith((".target", ".device")))
+
+    def _resting(self, units: list[str]) -> list[str]:
+        if not units:
+            return []
+        return [
+            each["Id"]
+            for each in self._show("Id,ActiveState,UnitFileState", units)
+            if each.get("ActiveState") in _AT_REST and each.get("UnitFileState") in _STARTED_AT_BOOT
+        ]
+
+    def _show(self, properties: str, units: list[str]) -> list[dict[str, str]]:
+        done = self._systemctl("show", f"--property={properties}", *units)
+        if done.status != 0:
+            raise VolumeError(f"systemctl show: {done.complaint}")
+        blocks = done.output.decode("utf-8", "replace").strip().split("\n\n")
+        return [
+            dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+            for block in blocks
+        ]
+
+    def _systemctl(self, verb: str, *words: str, wait: float = _SHORT) -> Finished:
+        options = [word for word in words if word.startswith("-")]
+        units = [word for word in words if not word.startswith("-")]
+        tail = ["--", *units] if units else []
+        return self._run(["systemctl", verb, *options, *tail], timeout=wait)
