@@ -44,7 +44,7 @@ $(VENV)/.ready: constraints.txt requirements-dev.txt protocol/pyproject.toml age
 wheels: $(VENV)/.ready ## build the three wheels into the collection's files/
 	@tools/wheels.sh $(WHEELS)
 
-wheelhouse: wheels ## build/wheelhouse: our wheels and all they need, for hosts without internet
+wheelhouse: wheels ## build/wheelhouse/{agent,server}: our wheels and all they need, for hosts without internet
 	@tools/wheelhouse.sh $(WHEELS) build/wheelhouse
 
 collection: wheels ## build/trend-securecloud-*.tar.gz, which carries our wheels
@@ -75,6 +75,15 @@ lab-ssh: ## open a shell on a machine of the lab: make lab-ssh NAME=agent1
 
 lab-down: ## switch the lab off and remove it; the image stays
 	@$(BIN)/python -m lab down
+
+MITOGEN = $(shell $(BIN)/python -c 'import ansible_mitogen; print(*ansible_mitogen.__path__)' 2>/dev/null)
+
+.PHONY: molecule
+molecule: export ANSIBLE_STRATEGY_PLUGINS = $(MITOGEN)/plugins/strategy
+molecule: export ANSIBLE_STRATEGY = mitogen_linear
+molecule: wheelhouse | lab-packages ## from blank virtual machines to volumes that open at boot
+	@echo "== molecule"
+	@$(BIN)/molecule test
 
 # --- checks ---------------------------------------------------------------------------------
 
