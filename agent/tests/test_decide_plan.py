@@ -82,12 +82,14 @@ observed = st.builds(
     Observed,
     state=st.sampled_from(State),
     content=st.sampled_from(Content),
-    detail=st.just("something"),
+    detail=st.sampled_from(["something", "ext4"]),
     luks_uuid=st.sampled_from([None, UUID, OTHER]),
     header_problem=st.sampled_from([None, "broken"]),
     device_mapper=st.booleans(),
     remembered_uuid=st.sampled_from([None, UUID, OTHER]),
     held=st.booleans(),
+    encryption=st.sampled_from([None, UUID, OTHER]),
+    encryption_begun=st.booleans(),
 )
 volumes = st.builds(
     Volume,
@@ -118,7 +120,7 @@ decisions = st.builds(
 def test_what_must_never_happen(decision, seen, volume):
     steps = [action.kind for action in plan(decision, seen, volume)]
     assert steps
-    opening = {Kind.FORMAT, Kind.OPEN, Kind.VERIFY, Kind.MAKE_FILESYSTEM} & set(steps)
+    opening = {Kind.FORMAT, Kind.ENCRYPT, Kind.OPEN, Kind.VERIFY, Kind.MAKE_FILESYSTEM} & set(steps)
     if opening:
         assert decision.outcome == "granted"
         assert decision.key is not None
@@ -128,10 +130,23 @@ def test_what_must_never_happen(decision, seen, volume):
     if Kind.FORMAT in steps:
         assert seen.content is Content.BLANK
         assert volume is not None
-        assert volume.initialise == "if_blank"
+        assert volume.initialise == "if_blank" or seen.encryption is not None
         assert volume.luks_uuid is None
         assert seen.remembered_uuid is None
         assert not volume.read_only
+    if Kind.ENCRYPT in steps:
+        assert steps == [Kind.ENCRYPT]
+        assert seen.encryption is not None
+        assert not volume.read_only
+        pins = {volume.luks_uuid, seen.remembered_uuid} - {None}
+        if seen.content is Content.OTHER:
+            assert seen.detail == volume.filesystem
+            assert not pins
+            assert not seen.encryption_begun
+        else:
+            assert seen.content is Content.UNFINISHED
+            assert pins <= {seen.luks_uuid}
+            assert not seen.encryption_begun or seen.luks_uuid == seen.encryption
     if Kind.OPEN in steps and Kind.FORMAT not in steps:
         pins = {volume.luks_uuid, seen.remembered_uuid} - {None}
         assert seen.content is Content.LUKS
@@ -143,7 +158,7 @@ def test_what_must_never_happen(decision, seen, volume):
         assert (Kind.LOCK in steps) == (seen.state is not State.CLOSED)
 
 
-@pytest.mark.parametrize("state", [State.VERIFIED, State.OPENED, State.MOUNTED])
+@pytest.mark.parametrize("state", [State.ENCRYPTING, State.VERIFIED, State.OPENED, State.MOUNTED])
 def test_what_is_open_asks_for_a_check(state):
     assert claim(Observed(state=state)) == "check"
     assert claim(Observed()) == "key"

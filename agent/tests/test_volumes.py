@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from securecloud_agent.decide.model import Action, Content, Kind, State
 from securecloud_agent.errors import AgentError
-from securecloud_agent.run import Finished, run
-from securecloud_agent.state.memory import BootMarks
+from securecloud_agent.run import Finished, follow, run
+from securecloud_agent.state.memory import BootMarks, Memory
+from securecloud_agent.volumes.encryptions import Encryptions
 from securecloud_agent.volumes.kernel import Kernel
 from securecloud_agent.volumes.volumes import Volumes
 from securecloud_agent.volumes.work import Tools
@@ -34,6 +35,12 @@ def marks(tmp_path) -> BootMarks:
 
 
 @pytest.fixture
+def encryptions(tmp_path, marks) -> Encryptions:
+    (tmp_path / "state").mkdir()
+    return Encryptions(Memory(tmp_path / "state"), marks, run, follow)
+
+
+@pytest.fixture
 def volume(blank_file, tmp_path) -> Volume:
     return Volume(
         str(blank_file), None, "ext4", str(tmp_path / "mnt"), ("noatime",), False, "if_blank", None
@@ -41,8 +48,8 @@ def volume(blank_file, tmp_path) -> Volume:
 
 
 @pytest.fixture
-def volumes(root, marks) -> Volumes:
-    return Volumes(Tools(run, Kernel(root), marks, lambda: uuid.UUID(UUID)))
+def volumes(root, marks, encryptions) -> Volumes:
+    return Volumes(Tools(run, Kernel(root), marks, encryptions, lambda: uuid.UUID(UUID)))
 
 
 def step(work, *kinds: Kind) -> None:
@@ -82,7 +89,7 @@ def test_data_that_came_after_the_decision_is_not_formatted_over(volumes, volume
     assert Path(volume.source).read_bytes().startswith(b"xxx")
 
 
-def test_failed_format_leaves_the_volume_blank(root, marks, volume):
+def test_failed_format_leaves_the_volume_blank(root, marks, volume, encryptions):
     def failing(argv, **options):
         if argv[0] != "cryptsetup":
             return run(argv, **options)
@@ -90,7 +97,7 @@ def test_failed_format_leaves_the_volume_blank(root, marks, volume):
             file.write(b"LUKS half a header")
         return Finished(1, b"", "no space")
 
-    volumes = Volumes(Tools(failing, Kernel(root), marks))
+    volumes = Volumes(Tools(failing, Kernel(root), marks, encryptions))
     work = volumes.work("data", volume, bytearray(64))
     with pytest.raises(AgentError, match=r"could not format .*no space"):
         step(work, Kind.FORMAT)
@@ -158,8 +165,8 @@ def machine(root) -> Machine:
 
 
 @pytest.fixture
-def mapped(machine, root, marks) -> Volumes:
-    return Volumes(Tools(machine, Kernel(root), marks, lambda: uuid.UUID(UUID)))
+def mapped(machine, root, marks, encryptions) -> Volumes:
+    return Volumes(Tools(machine, Kernel(root), marks, encryptions, lambda: uuid.UUID(UUID)))
 
 
 FIRST_TIME = (Kind.FORMAT, Kind.OPEN, Kind.MAKE_FILESYSTEM, Kind.MOUNT)
@@ -247,7 +254,7 @@ def test_kernel_tables_are_read_as_they_are(root):
     assert kernel.mapping("sc-data").luks_uuid is None
 
 
-def test_device_mapper_module_is_asked_for_once_there_is_none(root, marks, blank_file):
+def test_device_mapper_module_is_asked_for_once_there_is_none(root, marks, blank_file, encryptions):
     asked = []
 
     def loading(argv, **options):
@@ -256,5 +263,5 @@ def test_device_mapper_module_is_asked_for_once_there_is_none(root, marks, blank
             Machine(root)
         return Finished(0, json.dumps({}).encode(), "")
 
-    assert Volumes(Tools(loading, Kernel(root), marks)).observe("data").device_mapper
+    assert Volumes(Tools(loading, Kernel(root), marks, encryptions)).observe("data").device_mapper
     assert asked == ["modprobe"]

@@ -1,9 +1,11 @@
 """The one subprocess wrapper: fixed argv, empty environment, secrets on a pipe, a time limit."""
 
 import os
+import selectors
 import shutil
+import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,6 +22,9 @@ _PACKAGES = {
     "umount": "mount",
     "mkfs.ext4": "e2fsprogs",
     "mkfs.xfs": "xfsprogs",
+    "e2fsck": "e2fsprogs",
+    "resize2fs": "e2fsprogs",
+    "xfs_repair": "xfsprogs",
     "systemctl": "systemd",
 }
 
@@ -65,6 +70,21 @@ class Runner(Protocol):
         """Run `argv` to its end and return what came of it; a non-zero status does not raise."""
 
 
+class Follower(Protocol):
+    """Runs programs that take hours; the tests have one that plays a script."""
+
+    def __call__(
+        self,
+        argv: Sequence[str],
+        *,
+        secret: bytearray,
+        pass_fds: tuple[int, ...],
+        line: Callable[[bytes], None],
+        stop: Callable[[], bool],
+    ) -> Finished:
+        """Run `argv` to its end; `line` gets each line it prints, `stop` says when to end it."""
+
+
 def locate(tool: str) -> str:
     """Return the path of `tool`, looked for in the system's directories only."""
     path = shutil.which(tool, path=SEARCH_PATH)
@@ -86,17 +106,7 @@ def run(
 
     A session of its own keeps a terminal's Ctrl-C away from a program that is writing to a disk.
     """
-    with subprocess.Popen(
-        [locate(argv[0]), *argv[1:]],
-        stdin=subprocess.DEVNULL if secret is None else subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={"LC_ALL": "C", "PATH": SEARCH_PATH},
-        cwd="/",
-        bufsize=0,
-        pass_fds=pass_fds,
-        start_new_session=True,
-    ) as process:
+    with _begin(argv, secret is not None, pass_fds) as process:
         try:
             if secret is not None:
                 _feed(process, secret)
@@ -106,6 +116,72 @@ def run(
             process.communicate()
             raise ToolTimeoutError(f"{argv[0]} did not end within {timeout:g} s") from None
     return Finished(process.returncode, output, messages.decode("utf-8", "replace"))
+
+
+def follow(
+    argv: Sequence[str],
+    *,
+    secret: bytearray,
+    pass_fds: tuple[int, ...],
+    line: Callable[[bytes], None],
+    stop: Callable[[], bool],
+) -> Finished:
+    """Run `argv`, which may take hours, and give each line it prints to `line` at once.
+
+    `stop` is asked every second; when it holds, the program is told to end (SIGTERM) and awaited.
+    """
+    with _begin(argv, True, pass_fds) as process:
+        _feed(process, secret)
+        messages = _lines(process, line, stop)
+        process.wait()
+    return Finished(process.returncode, b"", messages.decode("utf-8", "replace"))
+
+
+_TICK = 1.0
+_MESSAGES = 64 * 1024
+
+
+def _lines(
+    process: subprocess.Popen[bytes], line: Callable[[bytes], None], stop: Callable[[], bool]
+) -> bytes:
+    """Hand on what the program prints until it closes both pipes; return its last messages."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    held, messages, told = b"", b"", False
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        selector.register(process.stderr, selectors.EVENT_READ)
+        while selector.get_map():
+            for key, _ in selector.select(_TICK):
+                chunk = os.read(key.fd, 65536)
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                elif key.fileobj is process.stderr:
+                    messages = (messages + chunk)[-_MESSAGES:]
+                else:
+                    *lines, held = (held + chunk).split(b"\n")
+                    for each in lines:
+                        line(each)
+            if not told and stop():
+                told = True
+                process.send_signal(signal.SIGTERM)
+    return messages
+
+
+def _begin(
+    argv: Sequence[str], with_secret: bool, pass_fds: tuple[int, ...]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [locate(argv[0]), *argv[1:]],
+        stdin=subprocess.PIPE if with_secret else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"LC_ALL": "C", "PATH": SEARCH_PATH},
+        cwd="/",
+        bufsize=0,
+        pass_fds=pass_fds,
+        start_new_session=True,
+    )
 
 
 def _feed(process: subprocess.Popen[bytes], secret: bytearray) -> None:

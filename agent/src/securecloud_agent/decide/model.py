@@ -8,6 +8,8 @@ class State(StrEnum):
     """What a device's volume is to the rest of the machine."""
 
     CLOSED = "closed"
+    ENCRYPTING = "encrypting"
+    """It is being encrypted in place, with its data."""
     VERIFIED = "verified"
     """Its key was proved in this boot; the kernel cannot open it."""
     OPENED = "opened"
@@ -21,6 +23,8 @@ class Content(StrEnum):
     ABSENT = "absent"
     BLANK = "blank"
     LUKS = "luks"
+    UNFINISHED = "unfinished"
+    """An encryption in place that was begun: part of it is still plain."""
     OTHER = "other"
 
 
@@ -28,6 +32,7 @@ class Kind(StrEnum):
     """What can be done to a volume."""
 
     FORMAT = "format"
+    ENCRYPT = "encrypt"
     VERIFY = "verify"
     OPEN = "open"
     MAKE_FILESYSTEM = "make_filesystem"
@@ -44,6 +49,8 @@ class Observed:
     `detail` says what the content is, or why it could not be read. `header_problem` names what is
     wrong with a LUKS2 header, if anything. `remembered_uuid` is the LUKS UUID that this agent
     itself opened before. `held` says that the operator locked the volume in this boot.
+    `encryption` is the LUKS UUID of the encryption that the operator asked for on this machine,
+    which `encryption_begun` once a header is on the disk.
     """
 
     state: State = State.CLOSED
@@ -54,6 +61,8 @@ class Observed:
     device_mapper: bool = True
     remembered_uuid: str | None = None
     held: bool = False
+    encryption: str | None = None
+    encryption_begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)

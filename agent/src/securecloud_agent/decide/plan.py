@@ -57,6 +57,10 @@ def _granted(observed: Observed, volume: "Volume") -> Plan:
     problem = _obstacle(observed, volume)
     if problem is not None:
         return _refuse(problem)
+    if observed.content is Content.OTHER:
+        return (Action(Kind.ENCRYPT, f"the operator asked to encrypt {volume.source} in place"),)
+    if observed.content is Content.UNFINISHED:
+        return (Action(Kind.ENCRYPT, f"{volume.source} is encrypted in part"),)
     steps = []
     if observed.content is Content.BLANK:
         steps.append(Action(Kind.FORMAT, f"{volume.source} is blank and may be initialised"))
@@ -64,7 +68,7 @@ def _granted(observed: Observed, volume: "Volume") -> Plan:
         steps.append(Action(Kind.VERIFY, "this kernel has no device-mapper"))
         return tuple(steps)
     steps.append(Action(Kind.OPEN, "granted"))
-    if volume.initialise == "if_blank" and volume.luks_uuid is None and not volume.read_only:
+    if _may_initialise(observed, volume) and volume.luks_uuid is None and not volume.read_only:
         # Also after a crash between format and acknowledgement: a finished one is left alone.
         steps.append(Action(Kind.MAKE_FILESYSTEM, "not acknowledged as initialised yet"))
     if volume.mount_point:
@@ -76,30 +80,63 @@ def _obstacle(observed: Observed, volume: "Volume") -> str | None:
     """Return why a granted volume must not be touched, or None."""
     if volume.iscsi is not None:
         return "the volume is on iSCSI, which this agent cannot connect to yet"
-    pins = {uuid for uuid in (volume.luks_uuid, observed.remembered_uuid) if uuid}
+    begun = observed.encryption if observed.encryption_begun else None
+    pins = {uuid for uuid in (volume.luks_uuid, observed.remembered_uuid, begun) if uuid}
     if len(pins) > 1:
         return (
-            f"the server pins LUKS UUID {volume.luks_uuid}, but this machine opened"
-            f" {observed.remembered_uuid} as this device before"
+            f"the server pins LUKS UUID {volume.luks_uuid}, but this machine knows"
+            f" {observed.remembered_uuid or begun} as this device"
         )
-    match observed.content:
-        case Content.BLANK:
-            return _why_not_format(volume, pins)
-        case Content.LUKS:
-            return _why_not_open(observed, volume, pins)
-        case Content.ABSENT:
-            return f"{volume.source} cannot be used: {observed.detail}"
-        case _:
-            return f"{volume.source} holds {observed.detail}; refusing to touch it"
+    return _WHY_NOT[observed.content](observed, volume, pins)
 
 
-def _why_not_format(volume: "Volume", pins: set[str]) -> str | None:
+def _why_not_use(observed: Observed, volume: "Volume", _pins: set[str]) -> str | None:
+    return f"{volume.source} cannot be used: {observed.detail}"
+
+
+def _may_initialise(observed: Observed, volume: "Volume") -> bool:
+    return volume.initialise == "if_blank" or observed.encryption is not None
+
+
+def _why_not_encrypt(observed: Observed, volume: "Volume", pins: set[str]) -> str | None:
+    """Return why what lies on the source is not to be encrypted in place, or None."""
+    if observed.encryption is None:
+        advice = "" if pins else "; `securecloud-agent encrypt` encrypts a file system in place"
+        return f"{volume.source} holds {observed.detail}; refusing to touch it{advice}"
+    if pins:
+        return (
+            f"{volume.source} holds {observed.detail}, but the device has an encrypted volume"
+            f" already (LUKS UUID {pins.pop()}); refusing to encrypt another one"
+        )
+    if volume.read_only:
+        return "the device is read-only; it cannot be encrypted in place"
+    if observed.detail != volume.filesystem:
+        return (
+            f"{volume.source} holds {observed.detail}, and the device is registered with the file"
+            f" system {volume.filesystem}; only that can be encrypted in place"
+        )
+    return None
+
+
+def _why_not_continue(observed: Observed, volume: "Volume", pins: set[str]) -> str | None:
+    """Part of it is plain, so the word of this machine's operator is needed, not the disk's."""
+    if observed.encryption is None:
+        return (
+            f"{volume.source} is encrypted in part, and not by this machine;"
+            " `securecloud-agent encrypt` continues if that is what you want"
+        )
+    if volume.read_only:
+        return "the device is read-only; its encryption in place cannot be continued"
+    return _replaced(observed, volume, pins)
+
+
+def _why_not_format(observed: Observed, volume: "Volume", pins: set[str]) -> str | None:
     if pins:
         return (
             f"{volume.source} is blank, but the device was initialised before (LUKS UUID"
             f" {pins.pop()}); refusing to format it again"
         )
-    if volume.initialise != "if_blank":
+    if not _may_initialise(observed, volume):
         return f"{volume.source} is blank and the device's `initialise` is `never`"
     if volume.read_only:
         return f"{volume.source} is blank and the device is read-only; it cannot be initialised"
@@ -109,9 +146,23 @@ def _why_not_format(volume: "Volume", pins: set[str]) -> str | None:
 def _why_not_open(observed: Observed, volume: "Volume", pins: set[str]) -> str | None:
     if observed.header_problem is not None:
         return f"the LUKS header on {volume.source} is refused: {observed.header_problem}"
+    return _replaced(observed, volume, pins)
+
+
+def _replaced(observed: Observed, volume: "Volume", pins: set[str]) -> str | None:
     if pins and observed.luks_uuid not in pins:
         return (
             f"{volume.source} has LUKS UUID {observed.luks_uuid}, but {pins.pop()} is pinned for"
             " this device"
         )
     return None
+
+
+_WHY_NOT = {
+    Content.UNKNOWN: _why_not_use,
+    Content.ABSENT: _why_not_use,
+    Content.BLANK: _why_not_format,
+    Content.LUKS: _why_not_open,
+    Content.UNFINISHED: _why_not_continue,
+    Content.OTHER: _why_not_encrypt,
+}

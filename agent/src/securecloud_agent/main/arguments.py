@@ -68,6 +68,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--wait", type=_seconds, default=0, metavar="SECONDS", help="keep asking while pending"
     )
     _flag(unlock, "--check", "say what would be asked for; ask for no key and change nothing")
+    encrypt = add(
+        "encrypt",
+        "Make a device's volume an encrypted one: a blank one new, a file system in place with its"
+        " data kept. Safe to interrupt; the service goes on with it, also after a reboot.",
+    )
+    encrypt.add_argument("device", type=_device, metavar="DEVICE")
+    _flag(encrypt, "--background", "leave it to the running service")
+    _flag(encrypt, "--check", "say whether anything would be done, and do nothing")
     lock = add("lock", "Unmount and close devices; they stay closed until `unlock` or a reboot.")
     lock.add_argument("devices", nargs="*", type=_device, metavar="DEVICE")
     status = add("status", "Show enrolment and devices; asks no server.")
@@ -76,7 +84,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "facts", nargs="*", metavar="NAME", help="NAME, or NAME=ARG,ARG for paths or packages"
     )
     add("run", "Stay in the foreground: unlock, keep asking while pending, check regularly.")
-    for command in (configure, enrol, unlock, lock, status, facts):
+    for command in (configure, enrol, unlock, encrypt, lock, status, facts):
         _flag(command, "--json", "print the result as JSON on standard output")
     return parser.parse_args(argv)
 

@@ -141,7 +141,8 @@ def _ack_word(
         return "closed"
     if decision.key is None and not any(step.changes for step in steps):
         return None
-    return str(state)
+    # Told when it is open: until then the key is in use only here.
+    return None if state is State.ENCRYPTING else str(state)
 
 
 def _volume_word(state: State, observed: Observed) -> str:

@@ -38,10 +38,21 @@ def remember(agent: Agent, outcomes: Sequence[Outcome], server: str | None) -> N
     devices = status.get("devices", {})
     devices.update({each.device: {**asdict(each), "at": at} for each in outcomes})
     for each in outcomes:
-        agent.marks.explain(each.device, f"{each.outcome} ({each.code}): {each.detail}")
+        how = f"; {each.how}" if each.how else ""
+        agent.marks.explain(each.device, f"{each.outcome} ({each.code}): {each.detail}{how}")
     agent.memory.remember_status(
         {"server": server or status.get("server"), "at": at, "devices": devices}
     )
+
+
+def progress_of(agent: Agent, device: str) -> dict[str, Any] | None:
+    """Return how far `device`'s encryption in place is, as it is printed."""
+    from securecloud_agent.volumes.encryptions import describe
+
+    found = agent.encryptions.progress(device)
+    if found is None:
+        return None
+    return {**asdict(found), "percent": found.percent, "text": describe(found)}
 
 
 def failed(devices: Sequence[str], error: AgentError) -> tuple[Outcome, ...]:

@@ -31,8 +31,12 @@ def command(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, service.on_stop)
     signal.signal(signal.SIGHUP, service.on_check)
-    with only_instance(agent.settings.state_dir / "run.lock", "run", wait=0):
-        service.work()
+    agent.encryptions.on_end = service.check_now
+    with only_instance(agent.service_lock, "run", wait=0):
+        try:
+            service.work()
+        finally:
+            agent.encryptions.stop_own()
     return 0
 
 
@@ -61,6 +65,10 @@ class Service:
 
     def on_check(self, _number: int, _frame: FrameType | None) -> None:
         """Check now."""
+        self.check_now()
+
+    def check_now(self) -> None:
+        """Make a pass at once; also from another thread."""
         self._wake.set()
 
     def work(self) -> None:

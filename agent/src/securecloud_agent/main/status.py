@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from securecloud_agent.main.outcome import progress_of
 from securecloud_agent.main.output import print_json, print_table
 from securecloud_agent.main.wiring import Agent, make_agent
 from securecloud_agent.state.identity import read_enrolled
@@ -40,6 +41,7 @@ def collect(agent: Agent) -> dict[str, Any]:
                 **outcomes.get(name, {"device": name, "outcome": None, "code": None}),
                 "volume": str(volumes.state(name)),
                 "held": agent.marks.has(HELD, name),
+                "encryption": progress_of(agent, name),
             }
             for name in names
         ],
@@ -64,3 +66,6 @@ def _print(status: dict[str, Any]) -> None:
             for each in status["devices"]
         ]
         print_table([heading, *rows])
+        for each in status["devices"]:
+            if each["encryption"]:
+                print(f"{each['device']}: {each['encryption']['text']}")

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from securecloud_agent.config import Settings, load
 from securecloud_agent.errors import AgentError
-from securecloud_agent.run import run
+from securecloud_agent.run import follow, run
 from securecloud_agent.state.files import private_directory
 from securecloud_agent.state.memory import BootMarks, Memory
 
 if TYPE_CHECKING:
     from securecloud_agent.probes.context import Context
+    from securecloud_agent.volumes.encryptions import Encryptions
     from securecloud_agent.volumes.volumes import Volumes
 
 _ROOT = Path("/")
@@ -39,11 +40,17 @@ class Agent:
     marks: BootMarks
     boot_id: str
     clocks: Clocks
+    encryptions: "Encryptions"
 
     @property
     def lock_file(self) -> Path:
         """Held by whoever exchanges, opens or locks."""
         return self.settings.state_dir / "lock"
+
+    @property
+    def service_lock(self) -> Path:
+        """Held by the service as long as it runs; its process id is in it."""
+        return self.settings.state_dir / "run.lock"
 
     def volumes(self) -> "Volumes":
         """Return the machine's volumes."""
@@ -53,7 +60,7 @@ class Agent:
         from securecloud_agent.volumes.work import Tools
 
         mounts = Systemd(run) if self.settings.mounts == "systemd" else Direct()
-        return Volumes(Tools(run, Kernel(_ROOT), self.marks, mounts=mounts))
+        return Volumes(Tools(run, Kernel(_ROOT), self.marks, self.encryptions, mounts=mounts))
 
     def probe_context(self) -> "Context":
         """Return what the probes get."""
@@ -79,15 +86,14 @@ def read_boot_id() -> str:
 
 def make_agent(config: Path, clocks: Clocks | None = None) -> Agent:
     """Read the settings and see that the agent's folders are there and private."""
+    from securecloud_agent.volumes.encryptions import Encryptions
+
     settings = load(config)
+    clocks = clocks or Clocks()
     run_dir = settings.run_dir / "agent"
     private_directory(settings.state_dir)
     private_directory(run_dir)
     boot_id = read_boot_id()
-    return Agent(
-        settings,
-        Memory(settings.state_dir),
-        BootMarks(run_dir, boot_id),
-        boot_id,
-        clocks or Clocks(),
-    )
+    memory, marks = Memory(settings.state_dir), BootMarks(run_dir, boot_id)
+    encryptions = Encryptions(memory, marks, run, follow, clocks.monotonic, clocks.pause)
+    return Agent(settings, memory, marks, boot_id, clocks, encryptions)

@@ -46,6 +46,16 @@ class DeviceMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class Encryption:
+    """An encryption that the operator asked for: the LUKS UUID that the volume gets, and how far
+    it came: `asked`, `shrinking` the file system, or `begun` once a header is on the disk.
+    """
+
+    luks_uuid: str
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
 class SeenHead:
     """The last audit tree head: number of records and root hash (32 octets)."""
 
@@ -116,6 +126,29 @@ class Memory:
         if self.device(name) != memory:
             write_json(self._device_file("devices", name), asdict(memory))
 
+    # Encryption in place
+
+    def encryption(self, device: str) -> Encryption | None:
+        """Return the encryption of `device` that was asked for and has not ended."""
+        path = self._device_file("encryptions", device)
+        found = read_json(path)
+        if found is None:
+            return None
+        try:
+            return Encryption(**found)
+        except TypeError:
+            raise StateError(
+                f"{path} is damaged; remove it, then run `securecloud-agent encrypt {device}`"
+            ) from None
+
+    def remember_encryption(self, device: str, encryption: Encryption | None) -> None:
+        """Put on disk how far the encryption of `device` came; None when it is over."""
+        path = self._device_file("encryptions", device)
+        if encryption is None:
+            remove(path)
+        elif self.encryption(device) != encryption:
+            write_json(path, asdict(encryption))
+
     # Audit log
 
     def seen_head(self) -> SeenHead:
@@ -155,6 +188,10 @@ class BootMarks:
     def __init__(self, run_dir: Path, boot_id: str) -> None:
         self._root = run_dir
         self._boot_id = boot_id
+
+    def path(self, name: str) -> Path:
+        """Return the path of the file `name` that ends with this boot."""
+        return self._root / name
 
     def _file(self, kind: str, device: str) -> Path:
         return self._root / f"{kind}-{device}.json"

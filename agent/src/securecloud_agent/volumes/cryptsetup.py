@@ -1,12 +1,16 @@
-"""The four cryptsetup commands that are needed. The key goes through a pipe, never into argv."""
+"""The cryptsetup commands that are needed. The key goes through a pipe, never into argv."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from securecloud_agent.run import Finished, Runner
+from securecloud_agent.run import Finished, Follower, Runner
 from securecloud_agent.volumes.header import CIPHER, KEY_BYTES, ram_copy
 from securecloud_agent.volumes.trouble import VolumeError
 
+REDUCTION = 32 * 1024 * 1024
+
 _FORMAT_SECONDS = 120
+_BEGIN_SECONDS = 600
 _OPEN_SECONDS = 60
 _CLOSE_SECONDS = 60
 _LARGE_SECTOR = 4096
@@ -24,29 +28,88 @@ class Cryptsetup:
         self._source = str(source)
 
     def format(self, key: bytearray, label: str, uuid: str, size: int) -> None:
-        """Write LUKS2 headers. PBKDF2 is minimal because the key has full entropy already."""
-        sector = _LARGE_SECTOR if size % _LARGE_SECTOR == 0 else _SMALL_SECTOR
+        """Write LUKS2 headers on the device of `size` octets."""
+        argv = ["cryptsetup", "luksFormat", *_parameters(label, uuid, largest_sector(size))]
         done = self._run(
-            [
-                "cryptsetup",
-                "luksFormat",
-                "--batch-mode",
-                "--type=luks2",
-                f"--cipher={CIPHER}",
-                f"--key-size={KEY_BYTES * 8}",
-                "--pbkdf=pbkdf2",
-                "--pbkdf-force-iterations=1000",
-                f"--sector-size={sector}",
-                f"--label={label}",
-                f"--uuid={uuid}",
-                *_KEY_FROM_PIPE,
-                "--",
-                self._source,
-            ],
-            timeout=_FORMAT_SECONDS,
-            secret=key,
+            [*argv, *_KEY_FROM_PIPE, "--", self._source], timeout=_FORMAT_SECONDS, secret=key
         )
         self._require(done, "format")
+
+    def begin_encryption(
+        self, key: bytearray, label: str, uuid: str, sector: int, pass_fds: tuple[int, ...]
+    ) -> None:
+        """Put LUKS2 headers before what is on the device; its last REDUCTION octets must be free.
+
+        All data is plain still, and `encrypt` goes on from here.
+        """
+        argv = [
+            "cryptsetup",
+            "reencrypt",
+            "--encrypt",
+            "--init-only",
+            f"--reduce-device-size={REDUCTION // 1024}k",
+            *_parameters(label, uuid, sector),
+        ]
+        done = self._run(
+            [*argv, *_KEY_FROM_PIPE, "--", self._source],
+            timeout=_BEGIN_SECONDS,
+            secret=key,
+            pass_fds=pass_fds,
+        )
+        self._require(done, "begin to encrypt")
+
+    def encrypt(
+        self,
+        key: bytearray,
+        follow: Follower,
+        pass_fds: tuple[int, ...],
+        line: Callable[[bytes], None],
+        stop: Callable[[], bool],
+    ) -> None:
+        """Encrypt what is still plain, chunk by chunk; an interruption at any moment loses nothing.
+
+        Offline: the volume is not open meanwhile. Ended in the middle of an online one, cryptsetup
+        would leave behind a device that hangs whoever touches it until the machine is reset.
+        """
+        self._recover(key, pass_fds)
+        argv = ["cryptsetup", "reencrypt", "--resume-only", "--batch-mode", "--type=luks2"]
+        if Path(self._source).is_file():
+            # Nobody can have opened it unnoticed: see usage.py.
+            argv.append("--force-offline-reencrypt")
+        argv += ["--progress-json", "--progress-frequency=1"]
+        done = follow(
+            [*argv, *_KEY_FROM_PIPE, "--", self._source],
+            secret=key,
+            pass_fds=pass_fds,
+            line=line,
+            stop=stop,
+        )
+        self._require(done, "encrypt")
+
+    def _recover(self, key: bytearray, pass_fds: tuple[int, ...]) -> None:
+        """Put right the chunk that a power cut came into; does nothing where there was none."""
+        argv = ["cryptsetup", "repair", "--batch-mode", "--type=luks2", *_KEY_FROM_PIPE]
+        done = self._run(
+            [*argv, "--", self._source], timeout=_BEGIN_SECONDS, secret=key, pass_fds=pass_fds
+        )
+        self._require(done, "recover")
+
+    def restore_header(self, header: bytes, pass_fds: tuple[int, ...]) -> None:
+        """Put `header`, a copy of 16 MiB, in the place of the one on the device."""
+        with ram_copy(header) as descriptor:
+            done = self._run(
+                [
+                    "cryptsetup",
+                    "luksHeaderRestore",
+                    "--batch-mode",
+                    f"--header-backup-file=/dev/fd/{descriptor}",
+                    "--",
+                    self._source,
+                ],
+                timeout=_FORMAT_SECONDS,
+                pass_fds=(descriptor, *pass_fds),
+            )
+        self._require(done, "write the header of")
 
     def verify(self, key: bytearray, header: bytes) -> None:
         """Prove that `key` opens the volume, without opening it."""
@@ -77,11 +140,6 @@ class Cryptsetup:
                 secret=key,
                 pass_fds=(descriptor,),
             )
-        if done.status == _WRONG_KEY:
-            raise VolumeError(
-                f"the server's key does not open {self._source}: it was formatted with another"
-                " key, or replaced"
-            )
         self._require(done, "open")
 
     def close(self, mapper: str) -> None:
@@ -90,5 +148,33 @@ class Cryptsetup:
         self._require(done, "close")
 
     def _require(self, done: Finished, step: str) -> None:
+        if done.status == _WRONG_KEY:
+            raise VolumeError(
+                f"the server's key does not {step} {self._source}: it was formatted with another"
+                " key, or replaced"
+            )
         if done.status != 0:
             raise VolumeError(f"cryptsetup could not {step} {self._source}: {done.complaint}")
+
+
+def largest_sector(size: int, limit: int = _LARGE_SECTOR) -> int:
+    """Return the sector size for a volume of `size` octets whose content takes up to `limit`.
+
+    Large sectors cost the processor less for each octet.
+    """
+    return _LARGE_SECTOR if size % _LARGE_SECTOR == 0 and limit >= _LARGE_SECTOR else _SMALL_SECTOR
+
+
+def _parameters(label: str, uuid: str, sector: int) -> list[str]:
+    """PBKDF2 is minimal because the key has full entropy already."""
+    return [
+        "--batch-mode",
+        "--type=luks2",
+        f"--cipher={CIPHER}",
+        f"--key-size={KEY_BYTES * 8}",
+        "--pbkdf=pbkdf2",
+        "--pbkdf-force-iterations=1000",
+        f"--sector-size={sector}",
+        f"--label={label}",
+        f"--uuid={uuid}",
+    ]

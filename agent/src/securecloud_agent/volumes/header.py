@@ -11,7 +11,7 @@ import json
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +24,11 @@ KEY_BYTES = 64
 SECTOR_SIZES = (512, 4096)
 
 _SECOND_MAGIC = b"SKUL\xba\xbe"
-_BINARY = struct.Struct(">6sHQQ48s32s64s40s48sQ184s64s")
-_BINARY_BYTES = 4096
+BINARY = struct.Struct(">6sHQQ48s32s64s40s48sQ184s64s")
+BINARY_BYTES = 4096
+_USUAL_BYTES = 16 * 1024
 _LARGEST_AREA = 4 * 1024 * 1024
-_CHECKSUM = slice(448, 512)
+CHECKSUM = slice(448, 512)
 _KDFS = frozenset({"pbkdf2", "argon2i", "argon2id"})
 
 
@@ -59,24 +60,49 @@ def parse(copy: bytes) -> Header:
     return first
 
 
+def parse_torn(copy: bytes) -> Header:
+    """Return the newer of the two headers where a power cut came between the writing of both.
+
+    Only for an encryption in place, which rewrites them all the time; raise HeaderError unless what
+    is whole of the two belongs to one volume. cryptsetup repairs the older one by itself.
+    """
+    whole = []
+    for offset, magic in ((0, MAGIC), (_USUAL_BYTES, _SECOND_MAGIC)):
+        with suppress(HeaderError):
+            whole.append(_parse_one(copy, offset, magic)[0])
+    if not whole or len({each.uuid for each in whole}) > 1:
+        raise HeaderError("neither of its two headers is whole, or they are of two volumes")
+    if not any(is_unfinished(each) for each in whole):
+        raise HeaderError("its two headers differ; `cryptsetup repair` can restore an older one")
+    for each in whole:
+        (check_unfinished if is_unfinished(each) else check)(each)
+    return max(whole, key=lambda each: each.sequence)
+
+
+def is_unfinished(header: Header) -> bool:
+    """Say whether the header asks for something to be finished, such as a reencryption."""
+    config = header.metadata.get("config")
+    return isinstance(config, dict) and bool(config.get("requirements"))
+
+
 def _parse_one(copy: bytes, offset: int, magic: bytes) -> tuple[Header, int]:
-    if len(copy) < offset + _BINARY_BYTES:
+    if len(copy) < offset + BINARY_BYTES:
         raise HeaderError("it is cut short")
-    fields = _BINARY.unpack_from(copy, offset)
+    fields = BINARY.unpack_from(copy, offset)
     found, version, size, sequence, label, algorithm, _, uuid, _, own_offset, _, checksum = fields
     if found != magic:
         raise HeaderError("one of its two headers is missing")
     if version != 2:  # noqa: PLR2004 - LUKS version 2
         raise HeaderError(f"it is LUKS version {version}, not 2")
-    if own_offset != offset or not _BINARY_BYTES < size <= _LARGEST_AREA or size % _BINARY_BYTES:
+    if own_offset != offset or not BINARY_BYTES < size <= _LARGEST_AREA or size % BINARY_BYTES:
         raise HeaderError("its size or place is not valid")
     if algorithm.rstrip(b"\0") != b"sha256":
         raise HeaderError("its checksum algorithm is not sha256")
     area = bytearray(copy[offset : offset + size])
-    area[_CHECKSUM] = bytes(64)
+    area[CHECKSUM] = bytes(64)
     if len(area) != size or hashlib.sha256(area).digest() != checksum[:32]:
         raise HeaderError("its checksum does not match")
-    header = Header(_text(uuid), _text(label), sequence, _metadata(bytes(area[_BINARY_BYTES:])))
+    header = Header(_text(uuid), _text(label), sequence, _metadata(bytes(area[BINARY_BYTES:])))
     return header, size
 
 
@@ -109,6 +135,36 @@ def check(header: Header) -> None:
         raise HeaderError("its metadata is not of the form that LUKS2 prescribes") from None
 
 
+def check_unfinished(header: Header) -> None:
+    """Raise HeaderError unless the header describes an encryption in place of this agent's kind.
+
+    Its segments are plain or AES-XTS, so it must not be opened on the disk's word alone. That the
+    segments are as cryptsetup left them is protected by a digest under the volume key, which
+    cryptsetup verifies (the requirement online-reencrypt-v2).
+    """
+    try:
+        _check_unfinished(header.metadata)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise HeaderError("its metadata is not of the form that LUKS2 prescribes") from None
+
+
+def _check_unfinished(metadata: dict[str, Any]) -> None:
+    _expect(metadata["config"]["requirements"]["mandatory"], _REENCRYPTION, "what it asks for")
+    _expect(len(metadata["tokens"]), 0, "the number of tokens")
+    slots = metadata["keyslots"]
+    (name,) = (name for name, slot in slots.items() if slot["type"] == "luks2")
+    (work,) = (slot for slot in slots.values() if slot["type"] == "reencrypt")
+    _expect(len(slots), 2, "the number of key slots")
+    _expect(work["mode"], "encrypt", "the kind of reencryption")
+    _check_slot(slots[name])
+    for segment in metadata["segments"].values():
+        if segment["type"] != "linear":
+            _check_segment(segment)
+
+
+_REENCRYPTION = ["online-reencrypt-v2"]
+
+
 def _expect(found: object, expected: object, what: str) -> None:
     if found != expected or type(found) is not type(expected):
         raise HeaderError(f"{what} is {printable(repr(found), 60)} instead of {expected!r}")
@@ -122,26 +178,34 @@ def _check_metadata(metadata: dict[str, Any]) -> None:
     if metadata["config"].get("requirements"):
         raise HeaderError("it asks for an unfinished operation such as reencryption")
     (segment,) = metadata["segments"].values()
+    _check_segment(segment)
+    _check_keyslot(metadata)
+
+
+def _check_segment(segment: dict[str, Any]) -> None:
     _expect(segment["type"], "crypt", "the segment's type")
     _expect(segment["encryption"], CIPHER, "the cipher")
     _expect("integrity" in segment, False, "the segment's integrity protection")
     if segment["sector_size"] not in SECTOR_SIZES:
         raise HeaderError("the sector size is neither 512 nor 4096")
-    _check_keyslot(metadata)
 
 
 def _check_keyslot(metadata: dict[str, Any]) -> None:
     ((name, slot),) = metadata["keyslots"].items()
+    _check_slot(slot)
+    (digest,) = metadata["digests"].values()
+    _expect(digest["type"], "pbkdf2", "the digest's type")
+    _expect(digest["keyslots"], [name], "the digest's key slots")
+    _expect(digest["segments"], list(metadata["segments"]), "the digest's segments")
+
+
+def _check_slot(slot: dict[str, Any]) -> None:
     _expect(slot["type"], "luks2", "the key slot's type")
     _expect(slot["key_size"], KEY_BYTES, "the key size")
     _expect(slot["area"]["encryption"], CIPHER, "the key slot's cipher")
     _expect(slot["area"]["key_size"], KEY_BYTES, "the key slot's key size")
     if slot["kdf"]["type"] not in _KDFS:
         raise HeaderError("the key slot's key derivation is unknown")
-    (digest,) = metadata["digests"].values()
-    _expect(digest["type"], "pbkdf2", "the digest's type")
-    _expect(digest["keyslots"], [name], "the digest's key slots")
-    _expect(digest["segments"], list(metadata["segments"]), "the digest's segments")
 
 
 @contextmanager

@@ -9,7 +9,16 @@ from pathlib import Path
 from securecloud_agent.decide.model import Content
 from securecloud_agent.errors import printable
 from securecloud_agent.run import Runner
-from securecloud_agent.volumes.header import COPY_BYTES, MAGIC, HeaderError, check, parse
+from securecloud_agent.volumes.header import (
+    COPY_BYTES,
+    MAGIC,
+    HeaderError,
+    check,
+    check_unfinished,
+    is_unfinished,
+    parse,
+    parse_torn,
+)
 
 _TAIL_BYTES = 1024 * 1024
 _SAMPLES = 256
@@ -54,13 +63,22 @@ def _luks(copy: bytes, size: int) -> Sight:
     try:
         header = parse(copy)
     except HeaderError as error:
-        return Sight(Content.LUKS, "LUKS", size, None, str(error), copy)
-    problem = None
+        return _torn(copy, size, str(error))
+    unfinished = is_unfinished(header)
     try:
-        check(header)
+        (check_unfinished if unfinished else check)(header)
     except HeaderError as error:
-        problem = str(error)
-    return Sight(Content.LUKS, "LUKS", size, header.uuid, problem, copy)
+        return Sight(Content.LUKS, "LUKS", size, header.uuid, str(error), copy)
+    content = Content.UNFINISHED if unfinished else Content.LUKS
+    return Sight(content, "LUKS", size, header.uuid, None, copy)
+
+
+def _torn(copy: bytes, size: int, problem: str) -> Sight:
+    try:
+        header = parse_torn(copy)
+    except HeaderError:
+        return Sight(Content.LUKS, "LUKS", size, None, problem, copy)
+    return Sight(Content.UNFINISHED, "LUKS", size, header.uuid, None, copy)
 
 
 def _not_luks(path: Path, run: Runner, file: int, size: int, beginning: bytes) -> Sight:

@@ -34,6 +34,8 @@ class Volumes:
         if mapping is not None:
             mounted = self._kernel.mount_points(mapping.numbers)
             return State.MOUNTED if mounted else State.OPENED
+        if self._tools.encryptions.running(device):
+            return State.ENCRYPTING
         return State.VERIFIED if self._marks.has(VERIFIED, device) else State.CLOSED
 
     def observe(
@@ -45,6 +47,7 @@ class Volumes:
         if state is State.CLOSED and source is not None:
             sight = look_at(Path(source), self._tools.run)
         mapping = self._kernel.mapping(mapper_name(device))
+        asked = self._tools.encryptions.asked(device)
         return Observed(
             state=state,
             content=sight.content,
@@ -54,6 +57,8 @@ class Volumes:
             device_mapper=self._device_mapper(),
             remembered_uuid=remembered_uuid,
             held=self._marks.has(HELD, device),
+            encryption=asked.luks_uuid if asked is not None else None,
+            encryption_begun=asked is not None and asked.phase == "begun",
         )
 
     def _device_mapper(self) -> bool:
@@ -74,9 +79,10 @@ class Volumes:
         mapper = mapper_name(device)
         mapping = self._kernel.mapping(mapper)
         if mapping is None:
+            stopped = self._tools.encryptions.stop(device)
             was_verified = self._marks.has(VERIFIED, device)
             self._marks.clear(VERIFIED, [device])
-            return was_verified
+            return was_verified or stopped
         for where in reversed(self._kernel.mount_points(mapping.numbers)):
             self._tools.mounts.release(device, where)
         for where in reversed(self._kernel.mount_points(mapping.numbers)):

@@ -13,6 +13,8 @@ from securecloud_agent.run import Runner
 from securecloud_agent.state.memory import BootMarks
 from securecloud_agent.volumes import filesystem
 from securecloud_agent.volumes.cryptsetup import Cryptsetup
+from securecloud_agent.volumes.encryptions import Encryptions
+from securecloud_agent.volumes.in_place import Order
 from securecloud_agent.volumes.kernel import Kernel
 from securecloud_agent.volumes.mounts import Direct, Mounts
 from securecloud_agent.volumes.source import Sight, blank_again, look_at
@@ -33,6 +35,7 @@ class Tools:
     run: Runner
     kernel: Kernel
     marks: BootMarks
+    encryptions: Encryptions
     new_uuid: Callable[[], uuid.UUID] = uuid.uuid4
     mounts: Mounts = field(default_factory=Direct)
 
@@ -83,6 +86,7 @@ class Work:
             return
         steps: dict[Kind, Callable[[], bool]] = {
             Kind.FORMAT: self._format,
+            Kind.ENCRYPT: self._encrypt,
             Kind.VERIFY: self._verify,
             Kind.OPEN: self._open,
             Kind.MAKE_FILESYSTEM: self._make_filesystem,
@@ -144,12 +148,22 @@ class Work:
         self._say("formatted as LUKS2")
         return True
 
+    def _encrypt(self) -> bool:
+        """Only begin: it takes hours, and the pass has other devices."""
+        target = self._target
+        order = Order(self._device, Path(target.source), target.filesystem)
+        self._tools.encryptions.start(order, self._key)
+        self.done.state = State.ENCRYPTING
+        self._say("it is being encrypted in place; it is opened when that has ended")
+        return True
+
     def _verify(self) -> bool:
         sight = self._look()
         Cryptsetup(self._run, Path(self._target.source)).verify(self._key, sight.header)
         self.done.luks_uuid = sight.luks_uuid
         self._tools.marks.put(VERIFIED, self._device)
         self.done.state = State.VERIFIED
+        self._tools.encryptions.forget(self._device)
         skipped = "; no file system was made" if self.done.initialised else ""
         self._say(
             f"key proved with cryptsetup open --test-passphrase ({_NO_DEVICE_MAPPER}{skipped})"
@@ -164,6 +178,7 @@ class Work:
         self.done.luks_uuid = sight.luks_uuid
         self.done.state = State.OPENED
         self._opened_here = True
+        self._tools.encryptions.forget(self._device)
         self._say(f"opened as {self._mapped}")
         return True
 

@@ -1,0 +1,171 @@
+"""`encrypt`: make a device's volume an encrypted one, blank or with its data."""
+
+import argparse
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import Any
+
+from securecloud_agent.decide.model import State
+from securecloud_agent.decide.schedule import exit_status
+from securecloud_agent.errors import AgentError, say
+from securecloud_agent.main.hardening import protect_process
+from securecloud_agent.main.outcome import Outcome, Passed, progress_of
+from securecloud_agent.main.output import print_json
+from securecloud_agent.main.passes import make_pass, preview
+from securecloud_agent.main.wiring import Agent, make_agent
+from securecloud_agent.state.files import only_instance
+from securecloud_agent.volumes.encryptions import describe
+
+_VOLUME_SECONDS = 60
+_LOOK_SECONDS = 0.5
+_DONE = frozenset({State.OPENED, State.MOUNTED, State.VERIFIED})
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Begin or go on, and stay until it is done unless told not to."""
+    protect_process()
+    agent = make_agent(arguments.config)
+    work = _Encrypt(agent, arguments.device)
+    if arguments.check:
+        return work.foresee(arguments)
+    if work.state() in _DONE:
+        say(f"{arguments.device}: is encrypted already, and {work.state()}")
+        return work.report(arguments, changed=False)
+    if arguments.background:
+        work.hand_over()
+        return work.report(arguments, changed=True)
+    return work.see_through(arguments)
+
+
+class _Encrypt:
+    """One `encrypt` of one device."""
+
+    def __init__(self, agent: Agent, device: str) -> None:
+        self._agent = agent
+        self._device = device
+        self._shown = ""
+
+    def state(self) -> State:
+        return self._agent.volumes().state(self._device)
+
+    def foresee(self, arguments: argparse.Namespace) -> int:
+        """Say whether anything would be done; the server is asked for no key."""
+        if self.state() in _DONE:
+            return self.report(arguments, changed=False)
+        with self._alone():
+            preview(self._agent, (self._device,))
+        return self.report(arguments, changed=True)
+
+    def hand_over(self) -> None:
+        """Let the service do it: it makes a pass at once and goes on over reboots."""
+        service = _service_pid(self._agent)
+        if service is None:
+            raise AgentError(
+                "the service does not run, so nobody would do it in the background; start it, or"
+                " leave --background out"
+            )
+        self._agent.encryptions.ask(self._device)
+        os.kill(service, signal.SIGHUP)
+        say(f"{self._device}: the service encrypts it; see `securecloud-agent status`")
+
+    def see_through(self, arguments: argparse.Namespace) -> int:
+        """Ask for the key, watch until the last octet, open and mount."""
+        if self.state() is not State.ENCRYPTING:
+            self._agent.encryptions.ask(self._device)
+            outcome = self._pass()
+            if outcome.outcome != "granted":
+                return self._not_now(arguments, outcome)
+            if self.state() in _DONE:
+                return self.report(arguments, changed=True)
+        try:
+            self._watch()
+        except KeyboardInterrupt:
+            self._agent.encryptions.stop_own()
+            self._interrupted()
+            return 130
+        ended = self._agent.encryptions.progress(self._device)
+        if ended is None or ended.phase != "finished":
+            return self.report(arguments, changed=True, failed=True)
+        self._pass()
+        return self.report(arguments, changed=True, failed=self.state() not in _DONE)
+
+    def _alone(self) -> Any:
+        patience = self._agent.settings.deadline + _VOLUME_SECONDS
+        return only_instance(self._agent.lock_file, "encrypt", patience)
+
+    def _pass(self) -> Outcome:
+        try:
+            with self._alone():
+                passed: Passed = make_pass(self._agent, (self._device,))
+        except AgentError:
+            self._agent.encryptions.withdraw(self._device)
+            raise
+        (outcome,) = passed.outcomes
+        how = f"; {outcome.how}" if outcome.how else ""
+        say(f"{self._device}: {outcome.outcome} ({outcome.code}): {outcome.detail}{how}")
+        return outcome
+
+    def _not_now(self, arguments: argparse.Namespace, outcome: Outcome) -> int:
+        if outcome.outcome == "pending":
+            say(f"{self._device}: it is encrypted as soon as the request is approved")
+        else:
+            self._agent.encryptions.withdraw(self._device)
+        self.report(arguments, changed=False)
+        return exit_status([outcome.outcome])
+
+    def _watch(self) -> None:
+        """Show how far it is, whoever does it; returns when nobody does it any more."""
+        while self._agent.encryptions.running(self._device):
+            self._show()
+            self._agent.clocks.pause(_LOOK_SECONDS)
+        self._show()
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")
+
+    def _show(self) -> None:
+        """One line that changes on a terminal. Elsewhere the thread that works has told it."""
+        progress = self._agent.encryptions.progress(self._device)
+        if progress is None or not sys.stderr.isatty():
+            return
+        line = f"{self._device}: {describe(progress)}"
+        if line != self._shown:
+            self._shown = line
+            sys.stderr.write(f"\r\x1b[K{line}")
+            sys.stderr.flush()
+
+    def _interrupted(self) -> None:
+        going_on = _service_pid(self._agent) is not None
+        say(
+            f"{self._device}: interrupted, nothing is lost; "
+            + ("the service goes on with it" if going_on else "run this again to go on with it")
+        )
+
+    def report(self, arguments: argparse.Namespace, *, changed: bool, failed: bool = False) -> int:
+        """Print the result; return the exit status."""
+        progress = self._agent.encryptions.progress(self._device)
+        if arguments.json:
+            result: dict[str, Any] = {
+                "changed": changed,
+                "device": self._device,
+                "volume": str(self.state()),
+                "progress": progress_of(self._agent, self._device),
+            }
+            print_json(result)
+        if failed and progress is not None:
+            say(f"{self._device}: {describe(progress)}")
+        return int(failed)
+
+
+def _service_pid(agent: Agent) -> int | None:
+    """Return the process id of the running service; its lock file says whether it runs."""
+    try:
+        with only_instance(agent.service_lock, "encrypt", wait=0):
+            return None
+    except AgentError as error:
+        if error.code != "busy":
+            raise
+    with suppress(OSError, ValueError, IndexError):
+        return int(agent.service_lock.read_text(encoding="utf-8").split()[1].rstrip(","))
+    return None

@@ -1,0 +1,215 @@
+"""Encrypts what is on a disk, in place and with its data kept.
+
+The file system is checked and made 32 MiB smaller if it fills the disk; LUKS2 headers are put
+before it; then cryptsetup moves and encrypts it, chunk by chunk from its end. Each chunk is written
+elsewhere before the header says so, so a power cut at any moment loses nothing.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from securecloud_agent.decide.model import Content
+from securecloud_agent.run import Finished, Follower, Runner
+from securecloud_agent.state.memory import Encryption
+from securecloud_agent.volumes.cryptsetup import REDUCTION, Cryptsetup, largest_sector
+from securecloud_agent.volumes.header import HeaderError
+from securecloud_agent.volumes.last_step import last_step, wipe
+from securecloud_agent.volumes.source import Sight, look_at
+from securecloud_agent.volumes.superblock import read_extent
+from securecloud_agent.volumes.trouble import VolumeError
+from securecloud_agent.volumes.usage import why_in_use
+
+_DAY = 86400.0
+_E2FSCK_CORRECTED = 3
+_XFS_DIRTY_LOG = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an encryption in place is: octets, octets a second, and seconds left.
+
+    `phase` is checking, shrinking, encrypting, finished, stopped or failed; `detail` says why.
+    """
+
+    phase: str
+    done: int = 0
+    total: int = 0
+    rate: int = 0
+    remaining: int | None = None
+    detail: str = ""
+
+    @property
+    def percent(self) -> float:
+        """The share that is encrypted, 0 to 100, with one decimal."""
+        return round(100 * self.done / self.total, 1) if self.total else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be encrypted: `filesystem` on `source`, which becomes the device's volume."""
+
+    device: str
+    source: Path
+    filesystem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What the work is done with. `remember` puts on disk how far it came."""
+
+    run: Runner
+    follow: Follower
+    remember: Callable[[Encryption], None]
+    report: Callable[[Progress], None]
+    stop: Callable[[], bool]
+    pass_fds: tuple[int, ...]
+
+
+class InPlace:
+    """One encryption, from wherever it stands to its end. `key` is the caller's, to be wiped."""
+
+    def __init__(self, order: Order, record: Encryption, key: bytearray, hands: Hands) -> None:
+        self._order = order
+        self._record = record
+        self._key = key
+        self._hands = hands
+        self._cryptsetup = Cryptsetup(hands.run, order.source)
+
+    def work(self) -> None:
+        """Do what is left of it; raise VolumeError where that cannot be."""
+        sight = self._look()
+        used = why_in_use(self._order.source)
+        if used is not None:
+            raise VolumeError(f"{self._order.source} {used}")
+        if sight.content is Content.OTHER:
+            self._prepare(sight)
+            self._begin(sight)
+        elif self._record.phase != "begun":
+            self._record = replace(self._record, luks_uuid=sight.luks_uuid or "")
+            self._advance("begun")
+        if self._look().content is Content.UNFINISHED:
+            self._encrypt()
+        if self._look().content is not Content.LUKS:
+            raise VolumeError(f"{self._order.source} is still not encrypted as a whole")
+
+    def _look(self) -> Sight:
+        """Look again right before a step: what was seen earlier may have been replaced."""
+        sight = look_at(self._order.source, self._hands.run)
+        if sight.content is Content.OTHER and self._record.phase != "begun":
+            if sight.detail != self._order.filesystem:
+                raise VolumeError(f"{self._order.source} holds {sight.detail}")
+            return sight
+        if sight.content not in {Content.LUKS, Content.UNFINISHED}:
+            raise VolumeError(f"{self._order.source} is not as it was: {sight.detail}")
+        if sight.header_problem is not None:
+            raise VolumeError(f"the LUKS header is refused: {sight.header_problem}")
+        return sight
+
+    def _advance(self, phase: str) -> None:
+        self._record = replace(self._record, phase=phase)
+        self._hands.remember(self._record)
+
+    def _prepare(self, sight: Sight) -> None:
+        """Make the file system sound and small enough; nothing is encrypted yet."""
+        self._hands.report(Progress("checking", total=sight.size))
+        check = self._check_xfs if self._order.filesystem == "xfs" else self._check_ext
+        check(self._order.source)
+        room = (sight.size - REDUCTION) // 4096 * 4096
+        extent = read_extent(self._order.source, self._order.filesystem)
+        if extent.size <= room:
+            return
+        if self._order.filesystem == "xfs":
+            raise VolumeError(
+                f"XFS cannot be made smaller and fills {self._order.source}; enlarge the disk by"
+                f" {REDUCTION // 1024**2} MiB, which are needed for the LUKS headers"
+            )
+        self._hands.report(Progress("shrinking", total=sight.size))
+        self._advance("shrinking")
+        self._shrink(sight.size, room)
+
+    def _check_ext(self, source: Path) -> None:
+        # After a power cut while shrinking there may be more to mend than what is always safe.
+        careful = "-y" if self._record.phase == "shrinking" else "-p"
+        done = self._run("e2fsck", "-f", careful, "--", str(source))
+        if done.status > _E2FSCK_CORRECTED:
+            raise VolumeError(
+                f"{source} has errors that e2fsck does not mend by itself; run `e2fsck -f {source}`"
+            )
+
+    def _check_xfs(self, source: Path) -> None:
+        done = self._run("xfs_repair", "-n", str(source))
+        if done.status == _XFS_DIRTY_LOG:
+            raise VolumeError(f"the log of XFS on {source} is not clean; mount and unmount it once")
+        if done.status != 0:
+            raise VolumeError(f"{source} has errors; run `xfs_repair {source}`")
+
+    def _shrink(self, size: int, room: int) -> None:
+        done = self._run("resize2fs", "--", str(self._order.source), f"{room // 1024}K")
+        if done.status != 0:
+            raise VolumeError(
+                f"the file system on {self._order.source} could not be made smaller"
+                f" ({done.complaint}); free {REDUCTION // 1024**2} MiB in it, or enlarge the disk"
+                " by that much"
+            )
+        if self._order.source.is_file():
+            # A file was cut off there; the headers take that place.
+            os.truncate(self._order.source, size)
+
+    def _begin(self, sight: Sight) -> None:
+        extent = read_extent(self._order.source, self._order.filesystem)
+        sector = largest_sector(sight.size, extent.sector)
+        # Said before it is done: after a power cut in between, the disk tells.
+        self._advance("shrinking")
+        label = f"securecloud:{self._order.device}"
+        uuid = self._record.luks_uuid
+        self._cryptsetup.begin_encryption(self._key, label, uuid, sector, self._hands.pass_fds)
+        self._advance("begun")
+
+    def _encrypt(self) -> None:
+        stopped = ""
+        try:
+            self._cryptsetup.encrypt(
+                self._key, self._hands.follow, self._hands.pass_fds, self._line, self._hands.stop
+            )
+        except VolumeError as error:
+            stopped = str(error)
+        if stopped and not self._finish():
+            raise VolumeError(stopped)
+
+    def _finish(self) -> bool:
+        """Say whether all is encrypted in spite of what cryptsetup said; take the last step."""
+        sight = self._look()
+        if sight.content is Content.LUKS:
+            return True
+        try:
+            last = last_step(sight.header)
+        except HeaderError:
+            return False
+        if last is None:
+            return False
+        self._cryptsetup.verify(self._key, last.header)
+        wipe(self._order.source, last.left_over)
+        self._cryptsetup.restore_header(last.header, self._hands.pass_fds)
+        return True
+
+    def _line(self, line: bytes) -> None:
+        progress = read_progress(line)
+        if progress is not None:
+            self._hands.report(progress)
+
+    def _run(self, *argv: str) -> Finished:
+        return self._hands.run(argv, timeout=_DAY, pass_fds=self._hands.pass_fds)
+
+
+def read_progress(line: bytes) -> Progress | None:
+    """Return what a line of `cryptsetup --progress-json` says; None of anything else."""
+    with suppress(ValueError, KeyError, TypeError):
+        told = json.loads(line)
+        done, total = int(told["device_bytes"]), int(told["device_size"])
+        rate, left = int(told["speed"]), int(told["eta_ms"])
+        return Progress("encrypting", done, total, rate, (left + 999) // 1000)
+    return None
