@@ -1,11 +1,14 @@
 """Each module four times: foreseen, done, done again, foreseen again."""
 
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.collection.conftest import ROOT, Play
+from tests.end_to_end.conftest import APPROVING
 from tests.support.live import BIN, AgentMachine
 
 MODULES = ROOT / "collections/ansible_collections/trend/securecloud/plugins/modules"
@@ -123,6 +126,26 @@ def test_key_request_by_id(play: Play, machine: AgentMachine) -> None:
     (request,) = machine.server.ok("GET", "/key-requests?device=quartet-denied")["items"]
     results = play("quartets/key_request_deny.yml", request_id=request["id"])
     assert_quartet(results["deny"])
+
+
+def test_encrypted_volume(play: Play, machine: AgentMachine) -> None:
+    """On this kernel the outcome may be `verified`: where it has no device-mapper."""
+    machine.server.ok("PUT", "/policies/quartet-approving", APPROVING)
+    plain = machine.directory / "plain.img"
+    machine.register("quartet-plain", "quartet-approving", source=str(plain), mount_point=None)
+    os.truncate(plain, 128 * 1024 * 1024)
+    subprocess.run(["mkfs.ext4", "-q", str(plain)], check=True)
+    command = str(BIN / "securecloud-agent")
+    results = play("quartets/encrypted_volume.yml", command=command, config=str(machine.config))
+    foreseen, done, again, foreseen_again = results["encrypt"]
+    assert foreseen["changed"] is done["changed"] is True
+    assert again["changed"] is foreseen_again["changed"] is False
+    assert done["finished"]
+    assert (done["progress"]["phase"], done["progress"]["percent"]) == ("finished", 100.0)
+    assert_quartet(results["read"], changes=False)
+    (volume,) = results["read"][1]["volumes"]
+    assert volume["volume"] == done["volume"]
+    assert volume["finished"]
 
 
 @pytest.mark.parametrize(

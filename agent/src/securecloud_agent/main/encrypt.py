@@ -34,8 +34,7 @@ def command(arguments: argparse.Namespace) -> int:
         say(f"{arguments.device}: is encrypted already, and {work.state()}")
         return work.report(arguments, changed=False)
     if arguments.background:
-        work.hand_over()
-        return work.report(arguments, changed=True)
+        return work.report(arguments, changed=work.hand_over())
     return work.see_through(arguments)
 
 
@@ -58,17 +57,24 @@ class _Encrypt:
             preview(self._agent, (self._device,))
         return self.report(arguments, changed=True)
 
-    def hand_over(self) -> None:
-        """Let the service do it: it makes a pass at once and goes on over reboots."""
+    def hand_over(self) -> bool:
+        """Let the service do it: it makes a pass at once and goes on over reboots.
+
+        Return whether that is news to it.
+        """
+        if self.state() is State.ENCRYPTING:
+            return False
         service = _service_pid(self._agent)
         if service is None:
             raise AgentError(
                 "the service does not run, so nobody would do it in the background; start it, or"
                 " leave --background out"
             )
+        known = self._agent.encryptions.asked(self._device) is not None
         self._agent.encryptions.ask(self._device)
         os.kill(service, signal.SIGHUP)
         say(f"{self._device}: the service encrypts it; see `securecloud-agent status`")
+        return not known
 
     def see_through(self, arguments: argparse.Namespace) -> int:
         """Ask for the key, watch until the last octet, open and mount."""
@@ -112,7 +118,7 @@ class _Encrypt:
             say(f"{self._device}: it is encrypted as soon as the request is approved")
         else:
             self._agent.encryptions.withdraw(self._device)
-        self.report(arguments, changed=False)
+        self.report(arguments, changed=False, outcome=outcome.outcome)
         return exit_status([outcome.outcome])
 
     def _watch(self) -> None:
@@ -142,13 +148,21 @@ class _Encrypt:
             + ("the service goes on with it" if going_on else "run this again to go on with it")
         )
 
-    def report(self, arguments: argparse.Namespace, *, changed: bool, failed: bool = False) -> int:
+    def report(
+        self,
+        arguments: argparse.Namespace,
+        *,
+        changed: bool,
+        failed: bool = False,
+        outcome: str = "granted",
+    ) -> int:
         """Print the result; return the exit status."""
         progress = self._agent.encryptions.progress(self._device)
         if arguments.json:
             result: dict[str, Any] = {
                 "changed": changed,
                 "device": self._device,
+                "outcome": "failed" if failed else outcome,
                 "volume": str(self.state()),
                 "progress": progress_of(self._agent, self._device),
             }
