@@ -116,7 +116,7 @@ unit: $(VENV)/.ready | test-packages ## unit and property tests of protocol, age
 
 integration: wheels | test-packages ## the parts together: real server over TLS, real agent, real playbooks
 	@echo "== integration"
-	@$(PYTEST) tests --ignore=tests/house
+	@$(PYTEST) tests --ignore=tests/house --ignore=tests/boot
 
 sanity: wheels ## ansible-test sanity
 	@echo "== sanity"

@@ -16,7 +16,7 @@ _HTTPS = 8443
 STANDARD = (
     Plan(SERVER, forwards=(_HTTPS,)),
     Plan("agent1", disks={"data": "256M", "archive": "160M"}),
-    Plan("agent2", disks={"data": "256M"}),
+    Plan("agent2", disks={"data": "256M", "plain": "192M"}),
 )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,20 @@ def test_a_new_mount_gets_its_unit_once(systemd, manager, tmp_path):
     assert manager.calls == [["systemctl", "daemon-reload"]]
     systemd.mounted("data", MAPPED, VOLUME)
     assert manager.calls == [["systemctl", "daemon-reload"]]
+
+
+def test_the_unit_of_an_earlier_mount_point_goes(systemd, tmp_path):
+    systemd.mounted("data", MAPPED, VOLUME)
+    systemd.mounted("other", MAPPED, replace(VOLUME, mount_point="/srv/other"))
+    (tmp_path / "own.mount").write_text("[Mount]\n")
+    systemd.mounted("data", MAPPED, replace(VOLUME, mount_point="/srv/new"))
+    assert sorted(path.name for path in tmp_path.glob("*.mount")) == [
+        "own.mount",
+        "srv-new.mount",
+        "srv-other.mount",
+    ]
+    wanted = sorted(path.name for path in (tmp_path / "multi-user.target.wants").iterdir())
+    assert wanted == ["srv-new.mount", "srv-other.mount"]
 
 
 def test_an_administrators_own_unit_is_left_alone(systemd, manager, tmp_path):

@@ -79,8 +79,7 @@ class _Encrypt:
     def see_through(self, arguments: argparse.Namespace) -> int:
         """Ask for the key, watch until the last octet, open and mount."""
         if self.state() is not State.ENCRYPTING:
-            self._agent.encryptions.ask(self._device)
-            outcome = self._pass()
+            outcome = self._pass(ask=True)
             if outcome.outcome != "granted":
                 return self._not_now(arguments, outcome)
             if self.state() in _DONE:
@@ -101,9 +100,12 @@ class _Encrypt:
         patience = self._agent.settings.deadline + _VOLUME_SECONDS
         return only_instance(self._agent.lock_file, "encrypt", patience)
 
-    def _pass(self) -> Outcome:
+    def _pass(self, *, ask: bool = False) -> Outcome:
         try:
             with self._alone():
+                if ask:
+                    # Not earlier: a pass of the service in between would take it up.
+                    self._agent.encryptions.ask(self._device)
                 passed: Passed = make_pass(self._agent, (self._device,))
         except AgentError:
             self._agent.encryptions.withdraw(self._device)

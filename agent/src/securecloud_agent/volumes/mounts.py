@@ -10,6 +10,7 @@ from securecloud_agent.volumes.trouble import VolumeError
 from securecloud_agent.volumes.units import (
     MARK,
     device_unit,
+    mark,
     mount_text,
     mount_unit,
     opened_unit,
@@ -67,6 +68,7 @@ class Systemd:
         unit = mount_unit(where)
         with warned(f"systemd was not told of the mount at {where}"):
             if self._write(unit, mount_text(device, str(mapped), volume)):
+                self._remove_others(device, unit)
                 self._link(f"{_WANTED_BY}.wants/{unit}", f"../{unit}")
                 # The job of the device fails with the unit it requires, instead of timing out.
                 link = f"{device_unit(str(mapped))}.requires/{opened_unit(device)}"
@@ -88,6 +90,13 @@ class Systemd:
             return False
         write_file(path, text.encode(), _UNIT_MODE)
         return True
+
+    def _remove_others(self, device: str, unit: str) -> None:
+        """Take away the unit of where the volume was mounted before."""
+        for path in self._directory.glob("*.mount"):
+            if path.name != unit and _is_of(path, device):
+                for left in (self._directory / f"{_WANTED_BY}.wants" / path.name, path):
+                    left.unlink(missing_ok=True)
 
     def _link(self, name: str, target: str) -> None:
         path = self._directory / name
@@ -147,3 +156,10 @@ class Systemd:
         units = [word for word in words if not word.startswith("-")]
         tail = ["--", *units] if units else []
         return self._run(["systemctl", verb, *options, *tail], timeout=wait)
+
+
+def _is_of(unit: Path, device: str) -> bool:
+    try:
+        return unit.read_text(encoding="utf-8").startswith(mark(device))
+    except (OSError, UnicodeDecodeError):
+        return False

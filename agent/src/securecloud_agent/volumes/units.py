@@ -47,6 +47,11 @@ def opened_unit(device: str) -> str:
     return f"securecloud-volume@{device}.service"
 
 
+def mark(device: str) -> str:
+    """Return how the text of every mount unit for `device` begins."""
+    return f"{MARK} for the device {device};"
+
+
 def mount_text(device: str, mapped: str, volume: "Volume") -> str:
     """Return the text of the mount unit for `volume`, opened as the device node `mapped`.
 
@@ -56,7 +61,7 @@ def mount_text(device: str, mapped: str, volume: "Volume") -> str:
     opened = opened_unit(device)
     options = ",".join((*volume.options, "ro") if volume.read_only else volume.options)
     lines = [
-        f"{MARK} for the device {device}; it is written again when the server says otherwise.",
+        f"{mark(device)} it is written again when the server says otherwise.",
         "[Unit]",
         f"Description=Encrypted volume {device}",
         "DefaultDependencies=no",

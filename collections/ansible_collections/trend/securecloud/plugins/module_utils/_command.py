@@ -22,10 +22,17 @@ class Command:
     Settings and secrets go in on stdin and never into an argument, for arguments are public.
     """
 
-    def __init__(self, run: Run, program: str, config: str, user: str | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        program: str,
+        config: str,
+        user: str | None = None,
+        credential: str | None = None,
+    ) -> None:
         self._run = run
         self._program = program
-        self._as_user = ["runuser", "--user", user, "--"] if user else []
+        self._as_user = _through_systemd(user, credential) if credential else _through_runuser(user)
         self._prefix = [program, "--config", config]
 
     def json(
@@ -62,3 +69,17 @@ class Command:
         lines = [line.strip() for line in (messages or output).splitlines() if line.strip()]
         said = " / ".join(lines[-_LAST_LINES:]) or "it said nothing"
         return f"{self._program} {name} failed with status {status}: {said}"
+
+
+def _through_runuser(user: str | None) -> list[str]:
+    return ["runuser", "--user", user, "--"] if user else []
+
+
+def _through_systemd(user: str | None, credential: str) -> list[str]:
+    """Only systemd decrypts a credential (systemd.exec, LoadCredentialEncrypted=), for a unit."""
+    name = credential.rpartition("/")[2]
+    properties = [f"LoadCredentialEncrypted={name}:{credential}", "UMask=0077"]
+    if user:
+        properties.append(f"User={user}")
+    flags = ["--quiet", "--pipe", "--wait", "--collect"]
+    return ["systemd-run", *flags, *[f"--property={each}" for each in properties], "--"]

@@ -51,6 +51,11 @@ options:
       - Account that the server runs as and that shall own its data. The one that the module runs as
         when left out.
     type: str
+  credential:
+    description:
+      - File with an encrypted systemd credential (C(systemd-creds encrypt)) that is given to the
+        program under the file's name, for O(keystore.master_key=credential:NAME).
+    type: path
   admin_token_file:
     description:
       - File into which the first API token, with the role account_administrator, is written if the
@@ -227,6 +232,7 @@ def argument_spec() -> dict[str, Any]:
         "config": {"type": "path", "default": "/etc/securecloud/server.toml"},
         "group": {"type": "str"},
         "user": {"type": "str"},
+        "credential": {"type": "path", "no_log": False},
         "admin_token_file": {"type": "path", "no_log": False},
         **sections,
     }
@@ -257,7 +263,9 @@ def main() -> None:
             options["group"],
             check,
         )
-        owner = Command(module.run_command, program, config, options["user"])
+        owner = Command(
+            module.run_command, program, config, options["user"], options["credential"]
+        )
         init: dict[str, Any] = {"changed": True, "created": []}
         if not (check and configured.is_new):
             init = initialise(owner, options["admin_token_file"], check)

@@ -1,0 +1,173 @@
+"""A machine with an agent, the server's API and its keys, for the tests."""
+
+import base64
+import json
+import mmap
+import sqlite3
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from securecloud_server.keystores.local import LocalKeystore
+from securecloud_server.keystores.master_key import load_master_key
+
+from lab.machine import Machine
+
+PATIENCE = 120.0
+_POLL = 0.5
+
+
+def eventually(what: str, holds: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    """Return what `holds` returns as soon as it is true."""
+    give_up = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < give_up, f"not within {seconds:g} s: {what}"
+        time.sleep(_POLL)
+    return found
+
+
+class Guest:
+    """A machine with an agent."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.name = machine.name
+
+    def run(self, command: str, *, check: bool = True, stdin: str | None = None) -> str:
+        return self.machine.ssh(command, check=check, stdin=stdin)
+
+    def agent(self, command: str, *, check: bool = True) -> str:
+        return self.run(f"/opt/securecloud/agent/bin/securecloud-agent {command} 2>&1", check=check)
+
+    def status(self, device: str) -> dict[str, Any]:
+        text = self.run("/opt/securecloud/agent/bin/securecloud-agent status --json")
+        devices = {each["device"]: each for each in json.loads(text)["devices"]}
+        return devices.get(device, {"volume": "closed", "outcome": None, "detail": None})
+
+    def until(self, device: str, volume: str, **wanted: Any) -> dict[str, Any]:
+        """Wait until the agent says that the device's volume is this, and has these values."""
+        seen: dict[str, Any] = {}
+
+        def holds() -> bool:
+            seen.update(self.status(device))
+            return {**seen, **wanted, "volume": volume} == seen
+
+        try:
+            eventually(f"{device} {volume} {wanted}", holds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it is {seen}\n{self.journal()}") from None
+        return seen
+
+    def check_now(self) -> None:
+        self.run("systemctl reload securecloud-agent")
+
+    def is_active(self, unit: str) -> bool:
+        return self.run(f"systemctl is-active {unit}", check=False).strip() == "active"
+
+    def shown(self, unit: str, key: str) -> str:
+        return self.run(f"systemctl show --property {key} --value {unit}").strip()
+
+    def journal(self, unit: str = "securecloud-agent") -> str:
+        return self.run(f"journalctl --boot --no-pager --output cat --unit {unit}")
+
+    def mapped(self) -> list[str]:
+        return sorted(self.run("ls /dev/mapper").split())
+
+    def bare(self, path: str) -> list[str]:
+        """Return what lies below `path` on the root disk, under whatever is mounted there."""
+        look = f"mount --bind / /mnt && ls -A /mnt{path}; umount /mnt"
+        return self.run(f"unshare --mount sh -c '{look}'", check=False).split()
+
+
+class Api:
+    """The management server's API, from this host."""
+
+    def __init__(self, port: int, ca_file: Path, token: str) -> None:
+        self._port = port
+        self._context = ssl.create_default_context(cafile=str(ca_file))
+        self._token = token
+
+    def __call__(self, method: str, path: str, body: Any = None) -> Any:
+        request = urllib.request.Request(
+            f"https://localhost:{self._port}/api/v1{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            method=method,
+            headers={
+                "Authorization": f"Bearer {self._token}",
+                "Content-Type": "application/json",
+            },
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60, context=self._context) as answer:
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{method} {path}: {error.code} {error.read()!r}") from None
+
+    def change_rules(self, policy: str, rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Replace a policy's rules; return those that it had."""
+        found = self("GET", f"/policies/{policy}")
+        body = {key: found[key] for key in ("description", "on_match", "on_fail")}
+        self("PUT", f"/policies/{policy}", {**body, "rules": rules})
+        before: list[dict[str, Any]] = found["rules"]
+        return before
+
+    def register(self, device: str, agent: str, group: str = "lab", **volume: Any) -> None:
+        body = {"agent": agent, "group": group, "policy": None, "enabled": True, "volume": volume}
+        self("PUT", f"/devices/{device}", body)
+
+
+class Keys:
+    """Device keys out of the server, and volume keys out of the disks that they open."""
+
+    def __init__(self, database: Path, master_key: Path) -> None:
+        keystore = LocalKeystore(load_master_key(f"file:{master_key}"))
+        query = """
+            SELECT devices.name, keys.device_id, keys.version, keys.reference
+            FROM keys JOIN devices ON devices.device_id = keys.device_id
+        """
+        rows = sqlite3.connect(database).execute(query).fetchall()
+        self.of_devices = {
+            name: keystore.fetch(reference, device_id, version)
+            for name, device_id, version, reference in rows
+            if reference
+        }
+        self._folder = database.parent
+
+    def of_volume(self, disk: Path, device: str) -> bytes:
+        """Return the key that dm-crypt uses for the LUKS2 volume on `disk`."""
+        passphrase, found = self._folder / "passphrase", self._folder / "volume.key"
+        passphrase.write_bytes(self.of_devices[device])
+        found.unlink(missing_ok=True)
+        command = ["cryptsetup", "luksDump", "--batch-mode", "--dump-volume-key"]
+        subprocess.run(
+            [*command, f"--volume-key-file={found}", f"--key-file={passphrase}", str(disk)],
+            check=True,
+            capture_output=True,
+        )
+        return found.read_bytes()
+
+
+def spellings(key: bytes) -> dict[str, bytes]:
+    """Return a key as it might lie around: raw, and as text."""
+    return {
+        "raw": key,
+        "hex": key.hex().encode(),
+        "base64": base64.b64encode(key)[:-4],
+        "base64url": base64.urlsafe_b64encode(key)[:-4],
+    }
+
+
+def places(dump: Path, needle: bytes) -> list[int]:
+    """Return where `needle` lies in the file `dump`."""
+    found = []
+    with dump.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        at = content.find(needle)
+        while at >= 0:
+            found.append(at)
+            at = content.find(needle, at + 1)
+    return found

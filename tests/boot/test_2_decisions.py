@@ -1,0 +1,114 @@
+"""Denied, pending, approved, revoked: without a reboot, and without a trace in memory."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.boot.guests import Api, Guest, Keys, eventually, places, spellings
+
+ELSEWHERE = [{"fact": "location.region", "operator": "equals", "value": "elsewhere"}]
+ARCHIVE = "/srv/archive"
+
+
+def test_denied_after_a_policy_change(api: Api, agent1: Guest) -> None:
+    lines = int(agent1.run("wc -l </srv/data/log/lines"))
+    rules = api.change_rules("lab", ELSEWHERE)
+    try:
+        agent1.check_now()
+        agent1.until("agent1-data", "closed", outcome="denied", code="policy")
+        assert agent1.mapped() == ["control"]
+        assert not agent1.is_active("writer.service")
+        assert not agent1.is_active("srv-data.mount")
+        assert agent1.bare("/srv/data") == []
+    finally:
+        api.change_rules("lab", rules)
+    agent1.check_now()
+    agent1.until("agent1-data", "mounted")
+    eventually("the writer runs", lambda: agent1.is_active("writer.service"))
+    assert int(agent1.run("wc -l </srv/data/log/lines")) >= lines
+
+
+def test_pending_until_a_person_approves(api: Api, agent1: Guest, module, api_options) -> None:
+    """A second device with another policy, on which this machine has a person too many."""
+    agent1.run("useradd --shell /bin/bash intruder")
+    api.register(
+        "agent1-archive",
+        "agent1",
+        "archive",
+        source="/dev/disk/by-id/virtio-archive",
+        mount_point=ARCHIVE,
+        initialise="if_blank",
+    )
+    # The first device's policy has the same rule, so it goes while this one waits.
+    agent1.check_now()
+    agent1.until("agent1-archive", "blank", outcome="pending")
+    agent1.until("agent1-data", "closed", outcome="denied")
+    approved = module(
+        "server",
+        "key_request",
+        **api_options,
+        device="agent1-archive",
+        state="approved",
+        reason="an archive is read by hand",
+        wait=30,
+    )
+    assert approved["changed"]
+    agent1.until("agent1-archive", "mounted")
+    assert agent1.status("agent1-data")["volume"] == "closed"
+    agent1.run("userdel intruder")
+    agent1.check_now()
+    agent1.until("agent1-data", "mounted")
+
+
+@pytest.fixture
+def volume_key(agent1: Guest, keys: Keys) -> bytes:
+    return keys.of_volume(agent1.machine.disk("data"), "agent1-data")
+
+
+def memory(guest: Guest, folder: Path) -> Path:
+    dump = folder / "memory"
+    guest.machine.memory(dump)
+    return dump
+
+
+def found(dump: Path, key: bytes) -> dict[str, int]:
+    """Count a key in memory: whole, in text, and its two halves, for XTS keeps them apart."""
+    wanted = {**spellings(key), "first half": key[:32], "second half": key[32:]}
+    counted = {name: len(places(dump, needle)) for name, needle in wanted.items()}
+    return {name: count for name, count in counted.items() if count}
+
+
+def test_in_memory_keys_are_only_where_dm_crypt_keeps_them(
+    agent1: Guest, keys: Keys, volume_key: bytes, tmp_path: Path
+) -> None:
+    dump = memory(agent1, tmp_path)
+    assert found(dump, keys.of_devices["agent1-data"]) == {}
+    seen = found(dump, volume_key)
+    print(f"volume key in the memory of a machine that has it open: {seen}")
+    assert seen["first half"] >= 1
+
+
+def test_revoked(
+    agent1: Guest, keys: Keys, volume_key: bytes, module, api_options, tmp_path: Path
+) -> None:
+    revoke = {**api_options, "device": "agent1-data", "reason": "stolen, it is said"}
+    assert module("server", "key", **revoke, state="deactivated")["changed"]
+    agent1.check_now()
+    agent1.until("agent1-data", "closed", outcome="denied", code="revoked")
+    assert "sc-agent1-data" not in agent1.mapped()
+    assert not agent1.is_active("writer.service")
+    dump = memory(agent1, tmp_path)
+    assert found(dump, volume_key) == {}
+    assert found(dump, keys.of_devices["agent1-data"]) == {}
+    assert module("server", "key", **revoke, state="active")["changed"]
+    agent1.check_now()
+    agent1.until("agent1-data", "mounted")
+    eventually("the writer runs", lambda: agent1.is_active("writer.service"))
+
+
+def test_no_key_in_what_any_process_shows(agent1: Guest, keys: Keys, volume_key: bytes) -> None:
+    shown = agent1.run("cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ /proc/keys 2>/dev/null")
+    journal = agent1.run("journalctl --no-pager")
+    for key in (keys.of_devices["agent1-data"], volume_key):
+        for needle in list(spellings(key).values())[1:]:
+            assert needle.decode() not in shown + journal
