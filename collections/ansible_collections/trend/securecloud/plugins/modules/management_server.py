@@ -263,9 +263,7 @@ def main() -> None:
             options["group"],
             check,
         )
-        owner = Command(
-            module.run_command, program, config, options["user"], options["credential"]
-        )
+        owner = Command(module.run_command, program, config, options["user"], options["credential"])
         init: dict[str, Any] = {"changed": True, "created": []}
         if not (check and configured.is_new):
             init = initialise(owner, options["admin_token_file"], check)
