@@ -1,5 +1,7 @@
 """From network up to a mounted volume: our agent and clevis in turn, in one virtual machine.
 
+Then, in the same machine, the throughput of a volume beside one with cryptsetup's defaults.
+
 ``python -m benchmarks.boot`` prints a table and writes ``benchmarks/out/boot.json``.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import pki
+from benchmarks import pki, volume_speed
 from benchmarks.boot_agent import DISK as AGENT_DISK
 from benchmarks.boot_agent import OurAgent
 from benchmarks.boot_clevis import DISK as CLEVIS_DISK
@@ -38,6 +41,8 @@ _FIGURES = ("wait", "wait_usable", "mounted", "cpu", "server_cpu")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; return 1 when a boot did not open its volume."""
     options = _options(arguments)
+    # However it is ended, no machine and no server is left running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     OUT.mkdir(parents=True, exist_ok=True)
     try:
         report = _run(OUT / "boot", options)
@@ -45,13 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"boot benchmark: {error}", file=sys.stderr)
         return 1
     options.output.write_text(json.dumps(report, indent=2) + "\n")
-    print(table(report))
+    if report["boots"]:
+        print(table(report))
+    if report["volumes"]:
+        print(f"\n{volume_speed.table(report['volumes'])}")
     return 0
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.boot", description=__doc__)
     parser.add_argument("--boots", type=int, default=5, help="boots of each contender")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of fio; 0 leaves it out")
     parser.add_argument(
         "--keep", action="store_true", help="keep the installed machine for the next run"
     )
@@ -65,8 +74,9 @@ def _run(work: Path, options: argparse.Namespace) -> dict[str, Any]:
         machine.start()
         machine.wait_for_ssh()
         versions = {each.name: each.version(machine) for each in (agent, clevis)}
+        volumes = volume_speed.measure(machine, options.rounds) if options.rounds else None
         machine.shut_down()
-    return _report(versions, boots)
+    return _report(versions, boots) | {"volumes": volumes}
 
 
 @contextmanager
@@ -77,7 +87,7 @@ def prepared(work: Path, *, keep: bool) -> Iterator[tuple[Machine, OurAgent, Cle
         _remove(lab, work)
         tang.make()
     try:
-        disks = {AGENT_DISK: _DISK_SIZE, CLEVIS_DISK: _DISK_SIZE}
+        disks = dict.fromkeys((AGENT_DISK, CLEVIS_DISK, *volume_speed.DISKS), _DISK_SIZE)
         plan = Plan(_NAME, disks=disks, services={PORT: str(tang.program)})
         lab.make([plan], with_peers=True)
         machine = lab.machine(_NAME)
@@ -135,16 +145,25 @@ def _report(versions: dict[str, str], boots: list[Boot]) -> dict[str, Any]:
     summary = {
         name: summarise([boot for boot in boots if boot.contender == name]) | {"version": version}
         for name, version in versions.items()
+        if boots
     }
-    ours, theirs = (summary[each.name] for each in (OurAgent, Clevis))
     return {
         "benchmark": "network up to mounted",
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine_facts(),
+        "versions": versions,
         "summary": summary,
-        "ratio": {figure: _quotient(ours[figure], theirs[figure]) for figure in _FIGURES},
+        "ratio": _ratio(summary),
         "boots": [asdict(boot) for boot in boots],
     }
+
+
+def _ratio(summary: dict[str, dict[str, Any]]) -> dict[str, float | None]:
+    """Return ours divided by clevis'; None where that is too little to be counted."""
+    if not summary:
+        return {}
+    ours, theirs = (summary[each.name] for each in (OurAgent, Clevis))
+    return {figure: _quotient(ours[figure], theirs[figure]) for figure in _FIGURES}
 
 
 def _quotient(ours: float, theirs: float) -> float | None:
@@ -171,15 +190,15 @@ def table(report: dict[str, Any]) -> str:
     )
     lines = [head, "-" * len(head)]
     for name, row in report["summary"].items():
-        lines.append(_row(f"{name} {row['version']}", row, "server_cpu"))
-    lines.append(_row("ratio, ours / clevis", report["ratio"], "server_cpu"))
+        lines.append(_row(f"{name} {row['version']}", row))
+    lines.append(_row("ratio, ours / clevis", report["ratio"]))
     return "\n".join(lines)
 
 
-def _row(name: str, row: dict[str, Any], server: str) -> str:
+def _row(name: str, row: dict[str, Any]) -> str:
     return (
         f"{name:<26}{row['wait']:>12.2f}{row['wait_usable']:>12.2f}{row['mounted']:>14.2f}"
-        f"{row['cpu']:>8.2f}{row[server] or 0:>12.3f}"
+        f"{row['cpu']:>8.2f}{row['server_cpu'] or 0:>12.3f}"
     )
 
 
