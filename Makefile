@@ -131,6 +131,13 @@ bench: $(VENV)/.ready ## cold key releases beside OpenBao; writes benchmarks/out
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -r benchmarks/requirements.txt
 	@$(BIN)/python -m benchmarks.release
 
+.PHONY: bench-boot
+bench-boot: export ANSIBLE_STRATEGY_PLUGINS = $(MITOGEN)/plugins/strategy
+bench-boot: export ANSIBLE_STRATEGY = mitogen_linear
+bench-boot: wheelhouse | lab-packages ## network up to mounted volume beside clevis; writes benchmarks/out/boot.json
+	@tools/packages.sh tang
+	@$(BIN)/python -m benchmarks.boot
+
 # --- cleaning -------------------------------------------------------------------------------
 
 .PHONY: clean lab-stop

@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+NAMES = ("ca.pem", "server.pem", "server.key")
+
 
 @dataclass(frozen=True)
 class ServerFiles:
@@ -24,7 +26,7 @@ class ServerFiles:
 
 def make(directory: Path) -> ServerFiles:
     """Write ``ca.pem``, ``server.pem`` and ``server.key`` for localhost into ``directory``."""
-    files = ServerFiles(*(directory / name for name in ("ca.pem", "server.pem", "server.key")))
+    files = ServerFiles(*(directory / name for name in NAMES))
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca_name = _name("benchmark authority")
     ca = (

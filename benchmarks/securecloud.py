@@ -53,21 +53,22 @@ FACTS: dict[str, Any] = {
 }
 
 
-def _rule(fact: str, operator: str, value: Any) -> dict[str, Any]:
+def rule(fact: str, operator: str, value: Any) -> dict[str, Any]:
+    """Return one rule of a policy."""
     return {"fact": fact, "operator": operator, "value": value}
 
 
 POLICY: dict[str, Any] = {
     "rules": [
-        _rule("host_name", "matches", "machine.*"),
-        _rule("location.region", "equals", "eu"),
-        _rule("os.id", "one_of", ["debian", "ubuntu"]),
-        _rule("os.version_id", "at_least", "12"),
-        _rule("kernel.release", "at_least", "5.10"),
-        _rule("users", "excludes", ["toor"]),
-        _rule("secure_boot.enabled", "is", True),
-        _rule("patch_level.pending_security_updates", "at_most", 10),
-        _rule("request.source_ip", "in_networks", ["127.0.0.0/8"]),
+        rule("host_name", "matches", "machine.*"),
+        rule("location.region", "equals", "eu"),
+        rule("os.id", "one_of", ["debian", "ubuntu"]),
+        rule("os.version_id", "at_least", "12"),
+        rule("kernel.release", "at_least", "5.10"),
+        rule("users", "excludes", ["toor"]),
+        rule("secure_boot.enabled", "is", True),
+        rule("patch_level.pending_security_updates", "at_most", 10),
+        rule("request.source_ip", "in_networks", ["127.0.0.0/8"]),
         {"jmespath": "length(users) < `5`"},
     ],
     "on_match": {"action": "approve"},
@@ -130,7 +131,7 @@ class _Client:
             },
         )
 
-    def _delivered(self, decision: wire.Decision) -> wire.AckResult:
+    def _delivered(self, decision: wire.DeviceDecision) -> wire.AckResult:
         if decision.outcome != "granted" or decision.key_version is None:
             raise ReplyError(f"{decision.outcome}: {decision.code}")
         self._lineage[decision.device] = decision.lineage
@@ -162,24 +163,43 @@ class SecureCloud:
     @contextmanager
     def running(self, work: Path, machines: int) -> Iterator[RunningSecureCloud]:
         """Configure, initialise, start and provision a server on ``work``; stop it at the end."""
-        files, port = pki.make(work), free_port()
-        config, log, token = work / "server.toml", work / "server.log", work / "admin.token"
-        command = [str(_SERVER), "--config", str(config)]
-        settings = json.dumps(_settings(work, files, port))
-        _run([*command, "configure"], settings)
-        _run([*command, "init", "--admin-token-file", str(token)])
-        with server_process([*command, "serve"], log) as process:
-            api = _Api(port, str(files.ca), token.read_text().strip())
-            wait_until(api.ready, "SecureCloud's start", process, log)
-            made = SecureCloudFactory(port, str(files.ca), *_provision(api, machines))
-            yield RunningSecureCloud(process.pid, made)
+        files = pki.make(work)
+        with serving(work, files) as server:
+            ca_file = str(files.ca)
+            made = SecureCloudFactory(server.port, ca_file, *_provision(server.api, machines))
+            yield RunningSecureCloud(server.pid, made)
 
 
-def _settings(work: Path, files: pki.ServerFiles, port: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Server:
+    """A server that is up. `token` is the file with its administrator's API token."""
+
+    pid: int
+    port: int
+    token: Path
+    api: Api
+
+
+@contextmanager
+def serving(work: Path, files: pki.ServerFiles, public_url: str = "") -> Iterator[Server]:
+    """Configure, initialise and start a server on ``work``; stop it at the end."""
+    port = free_port()
+    config, log, token = work / "server.toml", work / "server.log", work / "admin.token"
+    command = [str(_SERVER), "--config", str(config)]
+    settings = _settings(work, files, port, public_url or f"https://localhost:{port}")
+    _run([*command, "configure"], json.dumps(settings))
+    _run([*command, "init", "--admin-token-file", str(token)])
+    with server_process([*command, "serve"], log) as process:
+        api = Api(port, str(files.ca), token.read_text().strip())
+        wait_until(api.ready, "SecureCloud's start", process, log)
+        yield Server(process.pid, port, token, api)
+
+
+def _settings(work: Path, files: pki.ServerFiles, port: int, public_url: str) -> dict[str, Any]:
     return {
         "server": {
             "listen": f"127.0.0.1:{port}",
-            "public_url": f"https://localhost:{port}",
+            "public_url": public_url,
             "tls_certificate": str(files.certificate),
             "tls_key": str(files.key),
         },
@@ -193,17 +213,19 @@ def _run(command: list[str], stdin: str = "") -> None:
     subprocess.run(command, input=stdin, text=True, check=True, capture_output=True)
 
 
-class _Api:
+class Api:
     """The few administrative calls; one connection for each, they are not measured."""
 
     def __init__(self, port: int, ca_file: str, token: str) -> None:
         self._port, self._ca_file, self._token = port, ca_file, token
 
     def ready(self) -> bool:
+        """Say whether the server serves and can work."""
         with Connection(self._port, self._ca_file) as connection:
             return connection.call(request("GET", "/readyz"))[0] == _OK
 
     def call(self, method: str, path: str, body: Any) -> Any:
+        """Return the answer's document; raise ReplyError when it is a refusal."""
         with Connection(self._port, self._ca_file) as connection:
             status, answer = connection.call(request(method, f"/api/v1{path}", body, self._token))
         if status >= _FIRST_NOT_OK:
@@ -211,11 +233,12 @@ class _Api:
         return json.loads(answer)
 
     def agent(self, method: str, path: str, body: bytes = b"") -> bytes:
+        """Send a message of the exchange and return the answer's."""
         with Connection(self._port, self._ca_file) as connection:
             return _post(connection, path, body) if method == "POST" else _get(connection, path)
 
 
-def _provision(api: _Api, machines: int) -> tuple[wire.ServerIdentity, tuple[Machine, ...]]:
+def _provision(api: Api, machines: int) -> tuple[wire.ServerIdentity, tuple[Machine, ...]]:
     """Give every machine an identity, and a device under one policy of ten rules."""
     api.call("PUT", "/policies/benchmark", POLICY)
     names = [f"machine-{number:04d}" for number in range(machines)]
@@ -227,7 +250,7 @@ def _provision(api: _Api, machines: int) -> tuple[wire.ServerIdentity, tuple[Mac
     return enrolled[0][0], tuple(machine for _, machine in enrolled)
 
 
-def _enrol(api: _Api, name: str) -> tuple[wire.ServerIdentity, Machine]:
+def _enrol(api: Api, name: str) -> tuple[wire.ServerIdentity, Machine]:
     token = parse_token(api.call("POST", "/enrollment-tokens", {"agent_name": name})["token"])
     server = protocol.read_server_identity(api.agent("GET", ENROL_PATH), token.fingerprint)
     key = Ed25519PrivateKey.generate()

@@ -16,7 +16,7 @@ _PACKAGES = (
     *("ca-certificates", "cryptsetup-bin", "dbus", "dmsetup", "e2fsprogs", "iproute2", "kmod"),
     *("openssh-server", "python3", "systemd", "systemd-sysv", "udev", "xfsprogs"),
 )
-_CLEVIS = ("clevis", "clevis-luks", "clevis-systemd", "cryptsetup", "curl")
+_PEERS = ("clevis", "clevis-luks", "clevis-systemd", "cryptsetup", "curl", "fio")
 _TOOLS = {
     "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",
@@ -54,10 +54,13 @@ class Image:
         return " ".join((self.directory / "ssh/host.pub").read_text().split()[:2])
 
 
-def ensure_image(cache: Path, *, with_clevis: bool = False) -> Image:
-    """Return the image of the present recipe, building it first where it is not in `cache`."""
+def ensure_image(cache: Path, *, with_peers: bool = False) -> Image:
+    """Return the image of the present recipe, building it first where it is not in `cache`.
+
+    With what the boot benchmark compares and measures with, when asked for.
+    """
     _require_tools()
-    packages = (*_PACKAGES, *(_CLEVIS if with_clevis else ()))
+    packages = (*_PACKAGES, *(_PEERS if with_peers else ()))
     recipe = "\n".join([_SUITE, _SIZE, *packages, _RECIPE.read_text()])
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
     directory = cache / f"image-{digest}"

@@ -44,13 +44,17 @@ class Lab:
             raise LabError(f"there is no machine {name} in this lab; there are: {known}")
         return Machine(directory)
 
-    def up(self, plans: Sequence[Plan] = STANDARD, *, with_clevis: bool = False) -> None:
-        """Make what is missing, start everything and wait until every machine answers."""
-        image = ensure_image(cache(), with_clevis=with_clevis)
+    def make(self, plans: Sequence[Plan], *, with_peers: bool = False) -> list[Machine]:
+        """Make what is missing of the machines of `plans`, and return them."""
+        image = ensure_image(cache(), with_peers=with_peers)
         ensure_certificates(self.tls, SERVER_NAMES)
         fresh = [plan for plan in plans if not (self._machines / plan.name).exists()]
         made = {plan.name: Machine.make(self._machines / plan.name, plan, image) for plan in fresh}
-        machines = [made.get(plan.name) or self.machine(plan.name) for plan in plans]
+        return [made.get(plan.name) or self.machine(plan.name) for plan in plans]
+
+    def up(self, plans: Sequence[Plan] = STANDARD) -> None:
+        """Make what is missing, start everything and wait until every machine answers."""
+        machines = self.make(plans)
         self._connect(machines)
         say(f"starting {', '.join(each.name for each in machines)}")
         for machine in machines:

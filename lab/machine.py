@@ -29,12 +29,15 @@ class Plan:
     """What a machine is made of. `disks` gives the size of each data disk by its serial number.
 
     `forwards` gives, for each port of the guest that this host's loopback shall reach, nothing
-    but the port; which port of the loopback is chosen when the machine is made.
+    but the port; which port of the loopback is chosen when the machine is made. `services` gives,
+    for more ports of the address behind keys.lab, the program on this host that answers one
+    connection on its standard input and output.
     """
 
     name: str
     disks: dict[str, str] = field(default_factory=dict)
     forwards: tuple[int, ...] = ()
+    services: dict[int, str] = field(default_factory=dict)
     memory: int = 1024
 
 
@@ -51,6 +54,7 @@ class Facts:
     kernel: str
     key: str
     known_hosts: str
+    services: dict[str, str] = field(default_factory=dict)
 
 
 class Machine:
@@ -79,6 +83,7 @@ class Machine:
             kernel=str(image.kernel),
             key=str(image.user_key),
             known_hosts=str(directory / "known_hosts"),
+            services={str(port): program for port, program in plan.services.items()},
         )
         host = f"[127.0.0.1]:{facts.ports['22']}"
         Path(facts.known_hosts).write_text(f"{host} {image.known_host}\n")
@@ -113,11 +118,11 @@ class Machine:
         fresh.write_text(f"{port or ''}\n")
         fresh.rename(target)
 
-    def start(self) -> None:
+    def start(self, kernel_words: str = "") -> None:
         """Switch the machine on; returns before it has booted."""
         if self.is_running():
             return
-        command = [*_emulator(), *self._hardware(), *self._boot()]
+        command = [*_emulator(), *self._hardware(), *self._boot(kernel_words)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise LabError(f"{self.name} does not start: {done.stderr.strip()}")
@@ -127,7 +132,11 @@ class Machine:
         forwards = "".join(
             f",hostfwd=tcp:127.0.0.1:{outer}-:{inner}" for inner, outer in ports.items()
         )
-        server = f",guestfwd=tcp:{_SERVER_ADDRESS}:443-cmd:{sockets}/forward"
+        services = {"443": f"{sockets}/forward", **self.facts.services}
+        server = "".join(
+            f",guestfwd=tcp:{_SERVER_ADDRESS}:{port}-cmd:{program}"
+            for port, program in services.items()
+        )
         root = f"file={self.directory / 'root.qcow2'},if=none,id=root,cache=unsafe"
         devices = [
             *("-smp", "2", "-m", str(self.facts.memory)),
@@ -142,7 +151,7 @@ class Machine:
             devices += ["-device", f"virtio-blk-pci,drive=d{number},serial={serial}"]
         return devices
 
-    def _boot(self) -> list[str]:
+    def _boot(self, more: str) -> list[str]:
         words = "root=/dev/nvme0n1 rw console=ttyS0 quiet net.ifnames=0 mitigations=off"
         return [
             *("-name", f"securecloud-{self.name}", "-daemonize"),
@@ -150,7 +159,7 @@ class Machine:
             *("-serial", f"file:{self.serial_log}"),
             *("-qmp", f"unix:{self.facts.sockets}/qmp,server=on,wait=off"),
             *("-kernel", self.facts.kernel),
-            *("-append", f"{words} systemd.hostname={self.name}"),
+            *("-append", f"{words} systemd.hostname={self.name} {more}".rstrip()),
         ]
 
     def pid(self) -> int | None:

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 from securecloud_agent.decide.model import Content
 from securecloud_agent.run import run
+from securecloud_agent.volumes.cryptsetup import Cryptsetup
 from securecloud_agent.volumes.source import blank_again, look_at
 
 MIB = 1024 * 1024
@@ -82,3 +83,23 @@ def test_half_done_format_is_undone(volume):
     blank_again(volume)
     assert look_at(volume, run).content is Content.BLANK
     assert volume.stat().st_size == 20 * MIB
+
+
+def test_no_more_of_a_volume_is_copied_than_opens_it(volume):
+    cryptsetup, key = Cryptsetup(run, volume), bytearray(os.urandom(64))
+    uuid = "11111111-2222-3333-4444-555555555555"
+    cryptsetup.format(key, "a", uuid, volume.stat().st_size)
+    sight = look_at(volume, run)
+    assert (sight.content, sight.header_problem) == (Content.LUKS, None)
+    assert len(sight.header) < MIB
+    cryptsetup.verify(key, sight.header)
+
+
+def test_all_of_a_volume_is_copied_when_its_key_slot_lies_further_behind(volume):
+    command = ["cryptsetup", "luksFormat", "--batch-mode", "--type=luks2", "--pbkdf=pbkdf2",
+               "--pbkdf-force-iterations=1000", "--key-size=512", "--luks2-metadata-size=1m",
+               "--key-file=-", str(volume)]  # fmt: skip
+    subprocess.run(command, input=bytes(64), check=True, capture_output=True)
+    sight = look_at(volume, run)
+    assert (sight.content, sight.header_problem) == (Content.LUKS, None)
+    Cryptsetup(run, volume).verify(bytearray(64), sight.header)

@@ -1,7 +1,10 @@
 """One pass: an exchange, the steps that follow from it, and the acknowledgement."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+from securecloud_protocol.agent import Exchange
+from securecloud_protocol.errors import ProtocolError
 from securecloud_protocol.messages import (
     AckResult,
     DeviceClaim,
@@ -19,7 +22,7 @@ from securecloud_agent.decide.audit import check_head
 from securecloud_agent.decide.clock import skew_warning
 from securecloud_agent.decide.model import State
 from securecloud_agent.decide.plan import claim
-from securecloud_agent.errors import warn, warned
+from securecloud_agent.errors import AgentError, warn, warned
 from securecloud_agent.main.device import DeviceWork
 from securecloud_agent.main.notify import notify_ready
 from securecloud_agent.main.outcome import Outcome, Passed, remember
@@ -44,6 +47,15 @@ def preview(agent: Agent, devices: tuple[str, ...]) -> Passed:
     return _Pass(agent).preview(devices)
 
 
+def warm_up(agent: Agent) -> None:
+    """Load and try what the first pass will need, while there is nobody to ask; nothing is sent.
+
+    What is wrong is for the pass to say.
+    """
+    with suppress(AgentError, ProtocolError):
+        _Pass(agent).rehearse()
+
+
 class _Pass:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
@@ -56,6 +68,13 @@ class _Pass:
             identity_key(agent.settings.state_dir),
             ServerIdentity(known.server_id, known.kem_key, known.signing_key),
         )
+
+    def rehearse(self) -> None:
+        # The first use of a key loads the rest of the cryptography, the first context its CA.
+        Exchange(self._caller.server, self._caller.agent_id, self._caller.key).hello(
+            (), self._agent.boot_id, int(self._agent.clocks.now())
+        )
+        self._agent.probe_context()
 
     def run(self, devices: tuple[str, ...]) -> Passed:
         deadline = Deadline(self._agent.settings.deadline, self._agent.clocks.monotonic)

@@ -12,7 +12,7 @@ from securecloud_agent.errors import AgentError, say
 from securecloud_agent.main.hardening import protect_process
 from securecloud_agent.main.notify import notify_ready, notify_status
 from securecloud_agent.main.outcome import Outcome, Passed, failed, remember
-from securecloud_agent.main.passes import make_pass
+from securecloud_agent.main.passes import make_pass, warm_up
 from securecloud_agent.main.wiring import Agent, make_agent
 from securecloud_agent.state.files import only_instance
 
@@ -34,6 +34,7 @@ def command(arguments: argparse.Namespace) -> int:
     agent.encryptions.on_end = service.check_now
     with only_instance(agent.service_lock, "run", wait=0):
         try:
+            warm_up(agent)
             service.work()
         finally:
             agent.encryptions.stop_own()

@@ -208,6 +208,20 @@ def _check_slot(slot: dict[str, Any]) -> None:
         raise HeaderError("the key slot's key derivation is unknown")
 
 
+def used_bytes(copy: bytes) -> int:
+    """Return how much of a volume's beginning its header and its key slot take up.
+
+    That is all of `COPY_BYTES` unless `copy` holds a finished header that passes `check`.
+    """
+    try:
+        header = parse(copy)
+        check(header)
+        (slot,) = header.metadata["keyslots"].values()
+        return int(slot["area"]["offset"]) + int(slot["area"]["size"])
+    except (HeaderError, KeyError, TypeError, ValueError):
+        return COPY_BYTES
+
+
 @contextmanager
 def ram_copy(copy: bytes) -> Iterator[int]:
     """Give a file descriptor of `copy` in memory, to be passed on as cryptsetup's `--header`."""
@@ -215,6 +229,8 @@ def ram_copy(copy: bytes) -> Iterator[int]:
     try:
         with os.fdopen(os.dup(descriptor), "wb") as file:
             file.write(copy)
+            # cryptsetup wants the length that the header speaks of; nothing is read from the hole.
+            file.truncate(max(len(copy), COPY_BYTES))
         yield descriptor
     finally:
         os.close(descriptor)

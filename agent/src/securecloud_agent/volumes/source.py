@@ -18,8 +18,10 @@ from securecloud_agent.volumes.header import (
     is_unfinished,
     parse,
     parse_torn,
+    used_bytes,
 )
 
+_FIRST_BYTES = 512 * 1024
 _TAIL_BYTES = 1024 * 1024
 _SAMPLES = 256
 _SAMPLE_BYTES = 4096
@@ -49,14 +51,21 @@ def look_at(path: Path, run: Runner) -> Sight:
             return Sight(Content.ABSENT, "it is neither a block device nor a file")
         with path.open("rb", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
+            if _read(file.fileno(), 0, len(MAGIC)) == MAGIC:
+                return _luks_on(file.fileno(), size)
             beginning = _read(file.fileno(), 0, COPY_BYTES)
-            if beginning.startswith(MAGIC):
-                return _luks(beginning, size)
             return _not_luks(path, run, file.fileno(), size, beginning)
     except FileNotFoundError:
         return Sight(Content.ABSENT, "it does not exist")
     except OSError as error:
         return Sight(Content.ABSENT, error.strerror or "it cannot be read")
+
+
+def _luks_on(file: int, size: int) -> Sight:
+    copy = _read(file, 0, _FIRST_BYTES)
+    if used_bytes(copy) > len(copy):
+        copy = _read(file, 0, COPY_BYTES)
+    return _luks(copy, size)
 
 
 def _luks(copy: bytes, size: int) -> Sight:
