@@ -6,6 +6,7 @@ import mmap
 import sqlite3
 import ssl
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +21,7 @@ from lab.machine import Machine
 
 PATIENCE = 120.0
 _POLL = 0.5
+_PAUSE = threading.Event()
 
 
 def eventually(what: str, holds: Callable[[], Any], seconds: float = PATIENCE) -> Any:
@@ -27,7 +29,7 @@ def eventually(what: str, holds: Callable[[], Any], seconds: float = PATIENCE) -
     give_up = time.monotonic() + seconds
     while not (found := holds()):
         assert time.monotonic() < give_up, f"not within {seconds:g} s: {what}"
-        time.sleep(_POLL)
+        _PAUSE.wait(_POLL)
     return found
 
 

@@ -41,7 +41,7 @@ def test_pending_until_a_person_approves(api: Api, agent1: Guest, module, api_op
     )
     # The first device's policy has the same rule, so it goes while this one waits.
     agent1.check_now()
-    agent1.until("agent1-archive", "blank", outcome="pending")
+    agent1.until("agent1-archive", "closed", outcome="pending")
     agent1.until("agent1-data", "closed", outcome="denied")
     approved = module(
         "server",
