@@ -27,7 +27,7 @@ packages: # Debian packages that the demo and the tests need; asks before it use
 
 .PHONY: test-packages
 test-packages: packages # what only the tests need
-	@tools/packages.sh postgresql
+	@tools/packages.sh postgresql xfsprogs
 
 venv: $(VENV)/.ready ## create .venv from constraints.txt
 
@@ -83,7 +83,7 @@ molecule: export ANSIBLE_STRATEGY_PLUGINS = $(MITOGEN)/plugins/strategy
 molecule: export ANSIBLE_STRATEGY = mitogen_linear
 molecule: wheelhouse | lab-packages ## from blank virtual machines to volumes that open at boot
 	@echo "== molecule"
-	@$(BIN)/molecule test
+	@trap '$(BIN)/python -m lab down' EXIT; $(BIN)/molecule test
 
 # --- checks ---------------------------------------------------------------------------------
 
