@@ -17,6 +17,8 @@ from securecloud_agent.errors import warn
 
 _PIECE = 16
 _CHUNK = 1024 * 1024
+# Fewer different octets are no piece of a random key, and might be anything else's.
+_DISTINCT = 6
 
 
 class _Span(ctypes.Structure):
@@ -40,10 +42,11 @@ _LIBRARY.memmem.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, c
 
 def forget(secrets: Iterable[bytes | None]) -> None:
     """Overwrite every copy of `secrets`, as octets and as base64url; also the ones given."""
-    pieces = [piece for secret in secrets if secret for piece in _pieces(secret)]
+    pieces = {piece for secret in secrets if secret for piece in _pieces(secret)}
+    pieces = {piece for piece in pieces if len(set(piece)) >= _DISTINCT}
     if not pieces:
         return
-    sweep = _Sweep(pieces)
+    sweep = _Sweep(sorted(pieces))
     del pieces
     try:
         sweep.work()
