@@ -99,7 +99,7 @@ class _Pass:
             self._forget(keys)
 
     def _forget(self, keys: list[bytes | None]) -> None:
-        # An encryption in place needs its key for hours, and the pass that opens the volume is next.
+        # An encryption in place needs its key for hours; when it ends, another pass gets it again.
         if any(keys) and not self._agent.encryptions.has_own():
             forget(keys)
 
