@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from securecloud_agent.config import complete, render
-from securecloud_agent.main import main, wiring
+from securecloud_agent.main import main, passes, wiring
 from securecloud_agent.main.wiring import Agent, Clocks, make_agent
 from securecloud_protocol import messages as wire
 
@@ -96,6 +96,14 @@ def unprotected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory locking and the rest hold for a whole process; they have a test of their own."""
     for module in ("enrol", "encrypt", "unlock", "run"):
         monkeypatch.setattr(f"securecloud_agent.main.{module}.protect_process", lambda: None)
+
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What the agent forgets; here the server's keys would go with it, in the same process."""
+    found: list[bytes] = []
+    monkeypatch.setattr(passes, "forget", lambda keys: found.extend(filter(None, keys)))
+    return found
 
 
 @pytest.fixture

@@ -317,6 +317,13 @@ def test_wrong_ca_file_is_told_for_each_device(home, enrolled, device, tmp_path,
     assert "agent.ca_file" in err
 
 
+def test_keys_are_forgotten_after_the_pass(home, enrolled, device, forgotten, capsys):
+    unlock(home, capsys)
+    assert forgotten == [device.key]
+    unlock(home, capsys)
+    assert forgotten == [device.key]
+
+
 def test_held_device_stays_closed_until_unlock(home, enrolled, device, management, capsys):
     unlock(home, capsys)
     assert main(["--config", str(home.config), "lock", "data"]) == 0

@@ -30,6 +30,7 @@ from securecloud_agent.main.wiring import Agent
 from securecloud_agent.probes.collect import collect
 from securecloud_agent.state.identity import identity_key, require_enrolled
 from securecloud_agent.state.memory import SeenHead
+from securecloud_agent.traces import forget
 from securecloud_agent.volumes.volumes import Volumes
 
 _BEGIN_ANEW = frozenset({"stale", "replayed", "expired"})
@@ -87,12 +88,20 @@ class _Pass:
 
     def _run_once(self, devices: tuple[str, ...], deadline: Deadline) -> Passed:
         session = self._open(devices, deadline)
+        keys: list[bytes | None] = []
         try:
             release = session.release(self._evidence(session))
+            keys = [each.key for each in release.decisions]
             self._accept_audit_head(release)
             return self._follow(session, release)
         finally:
             session.close()
+            self._forget(keys)
+
+    def _forget(self, keys: list[bytes | None]) -> None:
+        # An encryption in place needs its key for hours; when it ends, another pass gets it again.
+        if any(keys) and not self._agent.encryptions.has_own():
+            forget(keys)
 
     def preview(self, devices: tuple[str, ...]) -> Passed:
         deadline = Deadline(self._agent.settings.deadline, self._agent.clocks.monotonic)

@@ -119,6 +119,10 @@ class Encryptions:
             self._pause(_POLL)
         return True
 
+    def has_own(self) -> bool:
+        """Say whether this process does one now."""
+        return any(thread.is_alive() for thread in self._threads)
+
     def stop_own(self) -> None:
         """Have all that this process does end after their chunks, and wait for them."""
         for thread in self._threads:
