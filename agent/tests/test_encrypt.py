@@ -20,12 +20,14 @@ from securecloud_agent.main import main
 from securecloud_agent.main.passes import make_pass
 from securecloud_agent.main.wiring import Clocks, make_agent
 from securecloud_agent.run import Finished, follow, run
+from securecloud_agent.state.files import StateError
 from securecloud_agent.state.memory import BootMarks, Encryption, Memory
 from securecloud_agent.volumes.encryptions import STOP, Encryptions, describe
 from securecloud_agent.volumes.header import parse
 from securecloud_agent.volumes.in_place import Order, Progress, read_progress
 from securecloud_agent.volumes.last_step import last_step, written
 from securecloud_agent.volumes.source import look_at
+from securecloud_agent.volumes.volumes import HELD
 
 MIB = 1024 * 1024
 SIZE = 160 * MIB
@@ -255,6 +257,52 @@ def test_blank_volume_becomes_a_new_one_at_the_operators_word(
     status, result, _ = encrypt(home, capsys)
     assert (status, result["volume"], result["progress"]) == (0, "verified", None)
     assert enrolled.memory.encryption("data") is None
+
+
+def test_a_volume_that_was_locked_by_hand_is_not_held_any_more(
+    home, enrolled, device, disk, no_mapper, capsys
+):
+    enrolled.marks.put(HELD, "data")
+    assert encrypt(home, capsys)[1]["volume"] == "verified"
+
+
+def test_refused_in_a_pass_of_the_service_it_is_forgotten_and_told(
+    home, enrolled, device, disk, no_mapper, capsys
+):
+    """As after `encrypt --background`: nobody waits for the answer."""
+    device.volume = replace(device.volume, filesystem="xfs")
+    enrolled.encryptions.ask("data")
+    assert unlock(home, capsys, enrolled) == ("failed", "closed")
+    assert enrolled.memory.encryption("data") is None
+    progress = enrolled.encryptions.progress("data")
+    assert progress.phase == "failed"
+    assert "registered with the file system xfs" in progress.detail
+
+
+def test_a_disk_that_vanishes_is_told(home, enrolled, device, disk, no_mapper, capsys):
+    def vanishing(argv, **given) -> Finished:
+        disk.unlink()
+        return Finished(1, b"", "Device does not exist.")
+
+    enrolled.encryptions.ask("data")
+    enrolled.encryptions._follow = vanishing
+    work(enrolled, device)
+    progress = enrolled.encryptions.progress("data")
+    assert progress.phase == "failed"
+    assert "does not exist" in progress.detail
+    assert enrolled.memory.encryption("data").phase == "begun"
+
+
+def test_it_goes_on_where_nobody_can_be_told(
+    home, enrolled, device, disk, no_mapper, capsys, monkeypatch
+):
+    def full(path, value, mode=0o600):
+        raise StateError(f"{path} cannot be written: No space left on device")
+
+    enrolled.encryptions.ask("data")
+    monkeypatch.setattr("securecloud_agent.volumes.encryptions.write_json", full)
+    work(enrolled, device)
+    assert look_at(disk, run).content is Content.LUKS
 
 
 # --- interruptions

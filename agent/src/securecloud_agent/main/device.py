@@ -52,6 +52,8 @@ class DeviceWork:
         finally:
             wipe(key)
         done = work.done
+        if problem and done.state is State.CLOSED:
+            self._volumes.refuse_encryption(self._name, problem)
         if not problem and done.luks_uuid:
             with warned("the device could not be remembered"):
                 self._remember(done.luks_uuid)

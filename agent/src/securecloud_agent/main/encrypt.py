@@ -17,6 +17,7 @@ from securecloud_agent.main.passes import make_pass, preview
 from securecloud_agent.main.wiring import Agent, make_agent
 from securecloud_agent.state.files import only_instance
 from securecloud_agent.volumes.encryptions import describe
+from securecloud_agent.volumes.volumes import HELD
 
 _VOLUME_SECONDS = 60
 _LOOK_SECONDS = 0.5
@@ -71,6 +72,7 @@ class _Encrypt:
                 " leave --background out"
             )
         known = self._agent.encryptions.asked(self._device) is not None
+        self._agent.marks.clear(HELD, [self._device])
         self._agent.encryptions.ask(self._device)
         os.kill(service, signal.SIGHUP)
         say(f"{self._device}: the service encrypts it; see `securecloud-agent status`")
@@ -105,6 +107,7 @@ class _Encrypt:
             with self._alone():
                 if ask:
                     # Not earlier: a pass of the service in between would take it up.
+                    self._agent.marks.clear(HELD, [self._device])
                     self._agent.encryptions.ask(self._device)
                 passed: Passed = make_pass(self._agent, (self._device,))
         except AgentError:

@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -67,6 +68,12 @@ class Encryptions:
         asked = self.asked(device)
         if asked is not None and asked.phase != "begun":
             self._memory.remember_encryption(device, None)
+
+    def refuse(self, device: str, reason: str) -> None:
+        """Forget it, unless it has begun, and leave the reason where whoever asked will look."""
+        if self.asked(device) is not None:
+            self.withdraw(device)
+            self._report(device, Progress("failed", detail=printable(reason)))
 
     def forget(self, device: str) -> None:
         """The volume is open, so it is over."""
@@ -152,14 +159,14 @@ class Encryptions:
             InPlace(order, record, key, hands).work()
             reached = self.progress(device) or Progress("encrypting")
             report(replace(reached, phase="finished", detail="all of it is encrypted"))
-        except AgentError as error:
+        except (AgentError, OSError) as error:
             self._failed(device, error, report)
         finally:
             key[:] = bytes(len(key))
             os.close(lock)
             self.on_end()
 
-    def _failed(self, device: str, error: AgentError, report: Callable[[Progress], None]) -> None:
+    def _failed(self, device: str, error: Exception, report: Callable[[Progress], None]) -> None:
         reached = self.progress(device) or Progress("failed")
         if self._marks.has(STOP, device):
             report(replace(reached, phase="stopped", detail="it goes on from here when granted"))
@@ -168,7 +175,9 @@ class Encryptions:
         report(replace(reached, phase="failed", detail=printable(error)))
 
     def _report(self, device: str, progress: Progress) -> None:
-        write_json(self._progress_path(device), asdict(progress))
+        # It goes on even where nobody can be told how far it is.
+        with suppress(StateError):
+            write_json(self._progress_path(device), asdict(progress))
 
     # --- files
 

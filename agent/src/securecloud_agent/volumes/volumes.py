@@ -91,6 +91,10 @@ class Volumes:
             Cryptsetup(self._tools.run, Path(mapper)).close(mapper)
         return True
 
+    def refuse_encryption(self, device: str, reason: str) -> None:
+        """Tell whoever asked to encrypt `device`, if anybody did, why it is not to be."""
+        self._tools.encryptions.refuse(device, reason)
+
     def work(self, device: str, volume: "Volume | None", key: bytearray) -> Work:
         """Return the workbench for one device's steps. `key` stays the caller's, to be wiped."""
         return Work(self._tools, device, self.state(device), volume, key, self.lock)
