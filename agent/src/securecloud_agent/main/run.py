@@ -4,9 +4,10 @@ import argparse
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from types import FrameType
 
-from securecloud_agent.client.network import has_route
+from securecloud_agent.client.network import Routes, has_route
 from securecloud_agent.decide.schedule import ask_again_after
 from securecloud_agent.errors import AgentError, say
 from securecloud_agent.main.hardening import protect_process
@@ -18,7 +19,8 @@ from securecloud_agent.state.files import only_instance
 
 _CHECK_INTERVAL = 300
 _BOOT_RETRY = 0.5
-_NETWORK_POLL = 0.1
+# Routes and addresses are told by the kernel; a name server that answers at last is not.
+_NETWORK_POLL = 0.25
 
 Pass = Callable[[Agent, tuple[str, ...]], Passed]
 
@@ -95,8 +97,9 @@ class Service:
     def _await_network(self, give_up: float) -> None:
         """Wait for a route to a server: the service starts before the network does."""
         clocks, servers = self._agent.clocks, self._agent.settings.servers
-        while not self._stopping and clocks.monotonic() < give_up and not has_route(servers):
-            clocks.pause(_NETWORK_POLL)
+        with closing(Routes()) as routes:
+            while not self._stopping and clocks.monotonic() < give_up and not has_route(servers):
+                routes.wait(_NETWORK_POLL)
 
     def one_pass(self) -> float:
         """Make one pass and return the seconds until the next."""
