@@ -2,20 +2,23 @@
 
 import json
 import os
+import subprocess
 import uuid
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from securecloud_agent.decide.model import Action, Content, Kind, State
+from securecloud_agent.decide.plan import plan
 from securecloud_agent.errors import AgentError
 from securecloud_agent.run import Finished, follow, run
 from securecloud_agent.state.memory import BootMarks, Memory
 from securecloud_agent.volumes.encryptions import Encryptions
+from securecloud_agent.volumes.header_copies import HeaderCopies
 from securecloud_agent.volumes.kernel import Kernel
 from securecloud_agent.volumes.volumes import Volumes
 from securecloud_agent.volumes.work import Tools
-from securecloud_protocol.messages import Volume
+from securecloud_protocol.messages import DeviceDecision, Volume
 
 UUID = "11111111-2222-3333-4444-555555555555"
 
@@ -41,6 +44,11 @@ def encryptions(tmp_path, marks) -> Encryptions:
 
 
 @pytest.fixture
+def copies(tmp_path) -> HeaderCopies:
+    return HeaderCopies(tmp_path / "headers")
+
+
+@pytest.fixture
 def volume(blank_file, tmp_path) -> Volume:
     return Volume(
         str(blank_file), None, "ext4", str(tmp_path / "mnt"), ("noatime",), False, "if_blank", None
@@ -48,8 +56,8 @@ def volume(blank_file, tmp_path) -> Volume:
 
 
 @pytest.fixture
-def volumes(root, marks, encryptions) -> Volumes:
-    return Volumes(Tools(run, Kernel(root), marks, encryptions, lambda: uuid.UUID(UUID)))
+def volumes(root, marks, encryptions, copies) -> Volumes:
+    return Volumes(Tools(run, Kernel(root), marks, encryptions, copies, lambda: uuid.UUID(UUID)))
 
 
 def step(work, *kinds: Kind) -> None:
@@ -74,6 +82,34 @@ def test_format_verify_lock(volumes, volume):
     assert not again.done.initialised
 
 
+def test_a_damaged_header_is_put_back_from_the_copy_as_the_message_says(volumes, volume):
+    key = bytearray(os.urandom(64))
+    step(volumes.work("data", volume, key), Kind.FORMAT, Kind.VERIFY)
+    volumes.lock("data")
+    with Path(volume.source).open("r+b") as file:
+        file.seek(4096)
+        file.write(bytes(64))
+        file.seek(20480)
+        file.write(bytes(64))
+    seen = volumes.observe("data", volume.source)
+    assert seen.header_problem
+    grant = DeviceDecision("data", "granted", "approved", "1", None, bytes(key), 1, None, None)
+    (refused,) = plan(grant, seen, replace(volume, luks_uuid=UUID))
+    command = refused.reason.split("`")[1].split()
+    assert command[:2] == ["cryptsetup", "luksHeaderRestore"]
+    subprocess.run([*command, "--batch-mode"], check=True, capture_output=True)
+    assert volumes.observe("data", volume.source).header_problem is None
+    step(volumes.work("data", replace(volume, luks_uuid=UUID), key), Kind.VERIFY)
+
+
+def test_no_room_for_the_copy_is_a_warning(volumes, volume, tmp_path, capsys):
+    (tmp_path / "headers").write_text("in the way")
+    work = volumes.work("data", volume, bytearray(os.urandom(64)))
+    step(work, Kind.FORMAT, Kind.VERIFY)
+    assert work.done.state is State.VERIFIED
+    assert "no copy of its LUKS header was kept" in capsys.readouterr().err
+
+
 def test_volume_that_was_replaced_after_the_decision_is_refused(volumes, volume):
     step(volumes.work("data", volume, bytearray(64)), Kind.FORMAT)
     with pytest.raises(AgentError, match="was replaced"):
@@ -89,7 +125,7 @@ def test_data_that_came_after_the_decision_is_not_formatted_over(volumes, volume
     assert Path(volume.source).read_bytes().startswith(b"xxx")
 
 
-def test_failed_format_leaves_the_volume_blank(root, marks, volume, encryptions):
+def test_failed_format_leaves_the_volume_blank(root, marks, volume, encryptions, copies):
     def failing(argv, **options):
         if argv[0] != "cryptsetup":
             return run(argv, **options)
@@ -97,7 +133,7 @@ def test_failed_format_leaves_the_volume_blank(root, marks, volume, encryptions)
             file.write(b"LUKS half a header")
         return Finished(1, b"", "no space")
 
-    volumes = Volumes(Tools(failing, Kernel(root), marks, encryptions))
+    volumes = Volumes(Tools(failing, Kernel(root), marks, encryptions, copies))
     work = volumes.work("data", volume, bytearray(64))
     with pytest.raises(AgentError, match=r"could not format .*no space"):
         step(work, Kind.FORMAT)
@@ -165,8 +201,10 @@ def machine(root) -> Machine:
 
 
 @pytest.fixture
-def mapped(machine, root, marks, encryptions) -> Volumes:
-    return Volumes(Tools(machine, Kernel(root), marks, encryptions, lambda: uuid.UUID(UUID)))
+def mapped(machine, root, marks, encryptions, copies) -> Volumes:
+    return Volumes(
+        Tools(machine, Kernel(root), marks, encryptions, copies, lambda: uuid.UUID(UUID))
+    )
 
 
 FIRST_TIME = (Kind.FORMAT, Kind.OPEN, Kind.MAKE_FILESYSTEM, Kind.MOUNT)
@@ -254,7 +292,9 @@ def test_kernel_tables_are_read_as_they_are(root):
     assert kernel.mapping("sc-data").luks_uuid is None
 
 
-def test_device_mapper_module_is_asked_for_once_there_is_none(root, marks, blank_file, encryptions):
+def test_device_mapper_module_is_asked_for_once_there_is_none(
+    root, marks, blank_file, encryptions, copies
+):
     asked = []
 
     def loading(argv, **options):
@@ -263,5 +303,9 @@ def test_device_mapper_module_is_asked_for_once_there_is_none(root, marks, blank
             Machine(root)
         return Finished(0, json.dumps({}).encode(), "")
 
-    assert Volumes(Tools(loading, Kernel(root), marks, encryptions)).observe("data").device_mapper
+    assert (
+        Volumes(Tools(loading, Kernel(root), marks, encryptions, copies))
+        .observe("data")
+        .device_mapper
+    )
     assert asked == ["modprobe"]

@@ -101,8 +101,11 @@ def _may_initialise(observed: Observed, volume: "Volume") -> bool:
 def _why_not_encrypt(observed: Observed, volume: "Volume", pins: set[str]) -> str | None:
     """Return why what lies on the source is not to be encrypted in place, or None."""
     if observed.encryption is None:
-        advice = "" if pins else "; `securecloud-agent encrypt` encrypts a file system in place"
-        return f"{volume.source} holds {observed.detail}; refusing to touch it{advice}"
+        advice = "; `securecloud-agent encrypt` encrypts a file system in place"
+        return (
+            f"{volume.source} holds {observed.detail}; refusing to touch it"
+            f"{_way_back(observed, volume) if pins else advice}"
+        )
     if pins:
         return (
             f"{volume.source} holds {observed.detail}, but the device has an encrypted volume"
@@ -134,7 +137,7 @@ def _why_not_format(observed: Observed, volume: "Volume", pins: set[str]) -> str
     if pins:
         return (
             f"{volume.source} is blank, but the device was initialised before (LUKS UUID"
-            f" {pins.pop()}); refusing to format it again"
+            f" {pins.pop()}); refusing to format it again{_way_back(observed, volume)}"
         )
     if not _may_initialise(observed, volume):
         return f"{volume.source} is blank and the device's `initialise` is `never`"
@@ -145,8 +148,21 @@ def _why_not_format(observed: Observed, volume: "Volume", pins: set[str]) -> str
 
 def _why_not_open(observed: Observed, volume: "Volume", pins: set[str]) -> str | None:
     if observed.header_problem is not None:
-        return f"the LUKS header on {volume.source} is refused: {observed.header_problem}"
+        return (
+            f"the LUKS header on {volume.source} is refused: {observed.header_problem}"
+            f"{_way_back(observed, volume)}"
+        )
     return _replaced(observed, volume, pins)
+
+
+def _way_back(observed: Observed, volume: "Volume") -> str:
+    """Return what may help where a header is damaged or gone, as an end to a message."""
+    if observed.header_copy is None:
+        return ""
+    return (
+        "; if it was damaged, `cryptsetup luksHeaderRestore --header-backup-file"
+        f" {observed.header_copy} {volume.source}` puts the last good one back"
+    )
 
 
 def _replaced(observed: Observed, volume: "Volume", pins: set[str]) -> str | None:

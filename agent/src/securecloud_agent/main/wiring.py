@@ -54,13 +54,16 @@ class Agent:
 
     def volumes(self) -> "Volumes":
         """Return the machine's volumes."""
+        from securecloud_agent.volumes.header_copies import HeaderCopies
         from securecloud_agent.volumes.kernel import Kernel
         from securecloud_agent.volumes.mounts import Direct, Systemd
         from securecloud_agent.volumes.volumes import Volumes
         from securecloud_agent.volumes.work import Tools
 
         mounts = Systemd(run) if self.settings.mounts == "systemd" else Direct()
-        return Volumes(Tools(run, Kernel(_ROOT), self.marks, self.encryptions, mounts=mounts))
+        copies = HeaderCopies(self.settings.state_dir / "headers")
+        kernel, encryptions = Kernel(_ROOT), self.encryptions
+        return Volumes(Tools(run, kernel, self.marks, encryptions, copies, mounts=mounts))
 
     def probe_context(self) -> "Context":
         """Return what the probes get."""

@@ -57,6 +57,7 @@ class Volumes:
             device_mapper=self._device_mapper(),
             remembered_uuid=remembered_uuid,
             held=self._marks.has(HELD, device),
+            header_copy=_text(self._tools.header_copies.of(device)),
             encryption=asked.luks_uuid if asked is not None else None,
             encryption_begun=asked is not None and asked.phase == "begun",
         )
@@ -98,3 +99,7 @@ class Volumes:
     def work(self, device: str, volume: "Volume | None", key: bytearray) -> Work:
         """Return the workbench for one device's steps. `key` stays the caller's, to be wiped."""
         return Work(self._tools, device, self.state(device), volume, key, self.lock)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

@@ -14,6 +14,7 @@ from securecloud_agent.state.memory import BootMarks
 from securecloud_agent.volumes import filesystem
 from securecloud_agent.volumes.cryptsetup import Cryptsetup
 from securecloud_agent.volumes.encryptions import Encryptions
+from securecloud_agent.volumes.header_copies import HeaderCopies
 from securecloud_agent.volumes.in_place import Order
 from securecloud_agent.volumes.kernel import Kernel
 from securecloud_agent.volumes.mounts import Direct, Mounts
@@ -36,6 +37,7 @@ class Tools:
     kernel: Kernel
     marks: BootMarks
     encryptions: Encryptions
+    header_copies: HeaderCopies
     new_uuid: Callable[[], uuid.UUID] = uuid.uuid4
     mounts: Mounts = field(default_factory=Direct)
 
@@ -163,7 +165,7 @@ class Work:
         self.done.luks_uuid = sight.luks_uuid
         self._tools.marks.put(VERIFIED, self._device)
         self.done.state = State.VERIFIED
-        self._tools.encryptions.forget(self._device)
+        self._was_right(sight)
         skipped = "; no file system was made" if self.done.initialised else ""
         self._say(
             f"key proved with cryptsetup open --test-passphrase ({_NO_DEVICE_MAPPER}{skipped})"
@@ -178,9 +180,13 @@ class Work:
         self.done.luks_uuid = sight.luks_uuid
         self.done.state = State.OPENED
         self._opened_here = True
-        self._tools.encryptions.forget(self._device)
+        self._was_right(sight)
         self._say(f"opened as {self._mapped}")
         return True
+
+    def _was_right(self, sight: Sight) -> None:
+        self._tools.encryptions.forget(self._device)
+        self._tools.header_copies.keep(self._device, sight.header)
 
     def _make_filesystem(self) -> bool:
         made = filesystem.make(self._run, self._mapped, self._target.filesystem)
