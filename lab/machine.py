@@ -118,11 +118,20 @@ class Machine:
         fresh.write_text(f"{port or ''}\n")
         fresh.rename(target)
 
-    def start(self, kernel_words: str = "") -> None:
-        """Switch the machine on; returns before it has booted."""
+    def start(self, kernel_words: str = "", *, clock: str = "utc") -> None:
+        """Switch the machine on; returns before it has booted.
+
+        `clock` is what its battery-backed clock says: `utc`, or for instance `2051-01-01T00:00:00`.
+        """
         if self.is_running():
             return
-        command = [*_emulator(), *self._hardware(), *self._boot(kernel_words)]
+        command = [
+            *_emulator(),
+            *self._hardware(),
+            *self._boot(kernel_words),
+            "-rtc",
+            f"base={clock}",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise LabError(f"{self.name} does not start: {done.stderr.strip()}")

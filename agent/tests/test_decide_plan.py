@@ -53,6 +53,12 @@ def test_open_but_unmounted_volume_is_mounted_after_a_check():
     assert kinds(CHECKED, Observed(state=State.MOUNTED)) == [Kind.NOTHING]
 
 
+def test_a_disk_that_is_gone_is_told():
+    seen = Observed(state=State.MOUNTED, disk_gone=True)
+    assert "its disk is gone" in reason(CHECKED, seen)
+    assert kinds(DENIED, seen) == [Kind.LOCK]
+
+
 def test_refusals_say_why():
     assert "`never`" in reason(GRANTED, BLANK, replace(VOLUME, initialise="never"))
     assert "read-only" in reason(GRANTED, BLANK, replace(VOLUME, read_only=True))
@@ -90,6 +96,7 @@ observed = st.builds(
     held=st.booleans(),
     encryption=st.sampled_from([None, UUID, OTHER]),
     encryption_begun=st.booleans(),
+    disk_gone=st.booleans(),
 )
 volumes = st.builds(
     Volume,

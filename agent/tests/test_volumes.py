@@ -309,3 +309,16 @@ def test_device_mapper_module_is_asked_for_once_there_is_none(
         .device_mapper
     )
     assert asked == ["modprobe"]
+
+
+def test_a_mapping_whose_disk_was_taken_away(root):
+    folder = root / "sys/block/dm-0"
+    (folder / "dm").mkdir(parents=True)
+    (folder / "dm/name").write_text("sc-data\n")
+    (folder / "dev").write_text("254:0\n")
+    (folder / "slaves").mkdir()
+    disk = root / "sys/block/vdb"
+    (folder / "slaves/vdb").symlink_to(disk)
+    assert Kernel(root).mapping("sc-data").disk_gone
+    disk.mkdir()
+    assert not Kernel(root).mapping("sc-data").disk_gone

@@ -49,7 +49,8 @@ class Observed:
     `detail` says what the content is, or why it could not be read. `header_problem` names what is
     wrong with a LUKS2 header, if anything. `remembered_uuid` is the LUKS UUID that this agent
     itself opened before. `held` says that the operator locked the volume in this boot.
-    `header_copy` is the path of the copy that is kept of the volume's LUKS header.
+    `disk_gone` says that the disk of an open volume was taken away, and `header_copy` is the path
+    of the copy that is kept of its LUKS header.
     `encryption` is the LUKS UUID of the encryption that the operator asked for on this machine,
     which `encryption_begun` once a header is on the disk.
     """
@@ -63,6 +64,7 @@ class Observed:
     remembered_uuid: str | None = None
     held: bool = False
     header_copy: str | None = None
+    disk_gone: bool = False
     encryption: str | None = None
     encryption_begun: bool = False
 

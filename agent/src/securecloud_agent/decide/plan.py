@@ -26,7 +26,7 @@ def plan(decision: "DeviceDecision", observed: Observed, volume: "Volume | None"
             Action(Kind.NOTHING, "locked by the operator; `securecloud-agent unlock` opens it"),
         )
     if observed.state is not State.CLOSED:
-        return _still_open(observed, volume)
+        return _still_open(decision.device, observed, volume)
     if volume is None or decision.key is None:
         return _refuse("the server granted the device but sent no key or no volume with it")
     return _granted(observed, volume)
@@ -44,7 +44,12 @@ def _denied(decision: "DeviceDecision", observed: Observed) -> Plan:
     return (Action(Kind.LOCK, f"denied ({decision.code}) while {observed.state}"),)
 
 
-def _still_open(observed: Observed, volume: "Volume | None") -> Plan:
+def _still_open(device: str, observed: Observed, volume: "Volume | None") -> Plan:
+    if observed.disk_gone:
+        return _refuse(
+            "its disk is gone while it is open, so what was written last may be lost; bring it back,"
+            f" then `securecloud-agent lock {device}` and `unlock {device}`, or reboot"
+        )
     pinned = volume.luks_uuid if volume is not None else None
     if pinned and observed.luks_uuid and observed.luks_uuid != pinned:
         return _refuse(f"LUKS UUID {observed.luks_uuid} is open in the place of {pinned}")

@@ -16,6 +16,8 @@ class Mapping:
     kernel_name: str
     numbers: str
     luks_uuid: str | None
+    disk_gone: bool = False
+    """Whether the disk below it was taken away."""
 
 
 class Kernel:
@@ -37,7 +39,8 @@ class Kernel:
         for folder in sorted((self._root / "sys/block").glob("dm-*")):
             if _text(folder / "dm/name").strip() == mapper:
                 uuid = _luks_uuid(_text(folder / "dm/uuid").strip())
-                return Mapping(folder.name, _text(folder / "dev").strip(), uuid)
+                numbers = _text(folder / "dev").strip()
+                return Mapping(folder.name, numbers, uuid, _is_empty(folder / "slaves"))
         return None
 
     def mount_points(self, numbers: str) -> list[str]:
@@ -76,6 +79,11 @@ def _entries(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except OSError:
         return []
+
+
+def _is_empty(folder: Path) -> bool:
+    """Say whether `folder` is there, and nothing that a link in it leads to."""
+    return folder.exists() and not any(entry.exists() for entry in _entries(folder))
 
 
 def _lies_below(link: Path, mount_point: str) -> bool:

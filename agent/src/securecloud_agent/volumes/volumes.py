@@ -57,6 +57,7 @@ class Volumes:
             device_mapper=self._device_mapper(),
             remembered_uuid=remembered_uuid,
             held=self._marks.has(HELD, device),
+            disk_gone=mapping is not None and mapping.disk_gone,
             header_copy=_text(self._tools.header_copies.of(device)),
             encryption=asked.luks_uuid if asked is not None else None,
             encryption_begun=asked is not None and asked.phase == "begun",
