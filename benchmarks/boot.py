@@ -35,7 +35,7 @@ from lab.place import LabError, say
 
 _NAME = "bench"
 _DISK_SIZE = "512M"
-_FIGURES = ("wait", "wait_usable", "mounted", "cpu", "server_cpu")
+_TIMES = ("wait", "wait_usable", "mounted", "cpu")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -142,39 +142,35 @@ def _line(boot: Boot) -> str:
 
 
 def _report(versions: dict[str, str], boots: list[Boot]) -> dict[str, Any]:
-    summary = {
-        name: summarise([boot for boot in boots if boot.contender == name]) | {"version": version}
-        for name, version in versions.items()
-        if boots
-    }
+    by_name = {name: [boot for boot in boots if boot.contender == name] for name in versions}
     return {
         "benchmark": "network up to mounted",
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine_facts(),
         "versions": versions,
-        "summary": summary,
-        "ratio": _ratio(summary),
+        "summary": {name: summarise(each) for name, each in by_name.items() if each},
+        "ratio": _ratio(by_name[OurAgent.name], by_name[Clevis.name]),
         "boots": [asdict(boot) for boot in boots],
     }
 
 
-def _ratio(summary: dict[str, dict[str, Any]]) -> dict[str, float | None]:
-    """Return ours divided by clevis'; None where that is too little to be counted."""
-    if not summary:
-        return {}
-    ours, theirs = (summary[each.name] for each in (OurAgent, Clevis))
-    return {figure: _quotient(ours[figure], theirs[figure]) for figure in _FIGURES}
-
-
-def _quotient(ours: float, theirs: float) -> float | None:
-    return round(ours / theirs, 3) if theirs else None
+def _ratio(ours: list[Boot], theirs: list[Boot]) -> dict[str, float]:
+    """Return the median over the pairs: two boots in a row find the host equally busy."""
+    pairs = list(zip(ours, theirs, strict=True))
+    return {
+        figure: round(
+            statistics.median(getattr(a, figure) / getattr(b, figure) for a, b in pairs), 3
+        )
+        for figure in _TIMES
+        if pairs
+    }
 
 
 def summarise(boots: Sequence[Boot]) -> dict[str, Any]:
     """Return the median of every figure; the mean of the server's, which is counted in ticks."""
     medians = {
         figure: round(statistics.median(getattr(boot, figure) for boot in boots), 3)
-        for figure in _FIGURES
+        for figure in _TIMES
     }
     return medians | {
         "server_cpu": round(statistics.mean(boot.server_cpu for boot in boots), 4),
@@ -190,15 +186,16 @@ def table(report: dict[str, Any]) -> str:
     )
     lines = [head, "-" * len(head)]
     for name, row in report["summary"].items():
-        lines.append(_row(f"{name} {row['version']}", row))
-    lines.append(_row("ratio, ours / clevis", report["ratio"]))
+        line = _row(f"{name} {report['versions'][name]}", row)
+        lines.append(f"{line}{row['server_cpu']:>12.3f}")
+    lines.append(_row("ratio, median of pairs", report["ratio"]))
     return "\n".join(lines)
 
 
 def _row(name: str, row: dict[str, Any]) -> str:
     return (
         f"{name:<26}{row['wait']:>12.2f}{row['wait_usable']:>12.2f}{row['mounted']:>14.2f}"
-        f"{row['cpu']:>8.2f}{row['server_cpu'] or 0:>12.3f}"
+        f"{row['cpu']:>8.2f}"
     )
 
 
