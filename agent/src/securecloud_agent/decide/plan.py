@@ -47,8 +47,8 @@ def _denied(decision: "DeviceDecision", observed: Observed) -> Plan:
 def _still_open(device: str, observed: Observed, volume: "Volume | None") -> Plan:
     if observed.disk_gone:
         return _refuse(
-            "its disk is gone while it is open, so what was written last may be lost; bring it back,"
-            f" then `securecloud-agent lock {device}` and `unlock {device}`, or reboot"
+            "its disk is gone while it is open, so what was written last may be lost; bring it back"
+            f" and `securecloud-agent lock {device}`, then `unlock {device}`, or reboot"
         )
     pinned = volume.luks_uuid if volume is not None else None
     if pinned and observed.luks_uuid and observed.luks_uuid != pinned:
