@@ -26,13 +26,18 @@ def measure(machine: Machine, rounds: int) -> dict[str, Any]:
         name: {figure: statistics.median(values) for figure, values in each["figures"].items()}
         for name, each in said.items()
     }
-    ours, manual = (medians[name] for name in DISKS)
+    ours, manual = (said[name]["figures"] for name in DISKS)
     return {
         "medians": medians,
-        "ratio": {figure: round(ours[figure] / manual[figure], 3) for figure in ours},
+        "ratio": {figure: _ratio(ours[figure], manual[figure]) for figure in ours},
         "parameters": {name: each["parameters"] for name, each in said.items()},
         "rounds": {name: each["figures"] for name, each in said.items()},
     }
+
+
+def _ratio(ours: list[float], manual: list[float]) -> float:
+    """Return the median over the pairs: both of a pair find the host equally busy."""
+    return round(statistics.median(a / b for a, b in zip(ours, manual, strict=True)), 3)
 
 
 def table(measured: dict[str, Any]) -> str:
