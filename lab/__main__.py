@@ -1,4 +1,4 @@
-"""`python -m lab up | down | ssh NAME | status | inventory`."""
+"""`python -m lab up | down | reboot | ssh NAME | status | inventory`."""
 
 import argparse
 import json
@@ -18,6 +18,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="build the image, start the machines, wait for them")
     commands.add_parser("down", help="switch the machines off and remove them")
+    commands.add_parser("reboot", help="reboot every machine, and wait for them")
     commands.add_parser("status", help="list the machines")
     commands.add_parser("inventory", help="print the inventory as JSON")
     shell = commands.add_parser("ssh", help="open a shell on a machine, or run a command there")
@@ -37,6 +38,8 @@ def _run(arguments: argparse.Namespace, lab: Lab) -> int:
             lab.up()
         case "down":
             lab.down()
+        case "reboot":
+            lab.reboot()
         case "status":
             for machine in lab.machines():
                 state = "running" if machine.is_running() else "off"

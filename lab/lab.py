@@ -69,6 +69,16 @@ class Lab:
         for machine in machines:
             machine.reach(server.port(_HTTPS) if server else None)
 
+    def reboot(self) -> None:
+        """Reboot every machine in order, all at once, and wait until they answer again."""
+        machines = self.machines()
+        before = {machine.name: machine.boot_id() for machine in machines}
+        for machine in machines:
+            machine.ssh("systemctl reboot", check=False)
+        for machine in machines:
+            machine.wait_for_new_boot(before[machine.name])
+            say(f"{machine.name} answers again")
+
     def down(self) -> None:
         """Switch everything off and remove it; the image stays."""
         for machine in self.machines():
