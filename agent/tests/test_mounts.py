@@ -100,6 +100,9 @@ def test_a_new_mount_gets_its_unit_once(systemd, manager, tmp_path):
     assert (tmp_path / "multi-user.target.wants/srv-data.mount").resolve() == unit
     link = tmp_path / "dev-mapper-sc\\x2ddata.device.requires/securecloud-volume@data.service"
     assert str(link.readlink()) == "../securecloud-volume@.service"
+    timeout = tmp_path / "dev-mapper-sc\\x2ddata.device.d/securecloud.conf"
+    assert "JobRunningTimeoutSec=infinity" in timeout.read_text().splitlines()
+    assert timeout.parent.stat().st_mode & 0o777 == 0o755
     assert manager.calls == [["systemctl", "daemon-reload"]]
     systemd.mounted("data", MAPPED, VOLUME)
     assert manager.calls == [["systemctl", "daemon-reload"]]

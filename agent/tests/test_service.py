@@ -80,6 +80,25 @@ def test_only_news_is_told(enrolled, capsys):
     ]
 
 
+def test_a_server_that_is_away_in_several_ways_is_told_once(enrolled, capsys):
+    ways = [AgentError(text, "unreachable") for text in ("reset", "broken", "reset")]
+    Script(enrolled, *ways, AgentError("another CA", "not_trusted")).run()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.removeprefix("securecloud-agent: ") for line in lines[1:-1]] == [
+        "reset",
+        "another CA",
+    ]
+
+
+def test_an_outcome_that_cannot_be_remembered_ends_nothing(enrolled, capsys, monkeypatch):
+    def full(agent, outcomes, server):
+        raise AgentError("No space left on device", "state")
+
+    monkeypatch.setattr("securecloud_agent.main.run.remember", full)
+    Script(enrolled, AgentError("away", "unreachable"), passed()).run()
+    assert "warning: the outcome could not be remembered" in capsys.readouterr().err
+
+
 def test_hostile_names_do_not_forge_lines(enrolled, capsys):
     Script(enrolled, AgentError("a\nsecurecloud-agent: forged\x1b[2J", "unreachable")).run()
     assert len(capsys.readouterr().err.splitlines()) == 3

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from contextlib import closing
 from types import FrameType
 
+from securecloud_agent.client.failures import UnreachableError
 from securecloud_agent.client.network import Routes, has_route
 from securecloud_agent.decide.schedule import ask_again_after
-from securecloud_agent.errors import AgentError, say
+from securecloud_agent.errors import AgentError, say, warned
 from securecloud_agent.main.hardening import protect_process
 from securecloud_agent.main.notify import notify_ready, notify_status
 from securecloud_agent.main.outcome import Outcome, Passed, failed, remember
@@ -112,7 +113,9 @@ class Service:
             self._reached = True
         except AgentError as error:
             self._failures += 1
-            self._tell("", str(error))
+            # How a server is away differs from try to try.
+            kind = error.code if error.code == UnreachableError.code else ""
+            self._tell("", str(error), kind)
             notify_status(str(error))
             passed = Passed(False, failed(agent.memory.devices(), error), _CHECK_INTERVAL)
             self._remember_failure(passed, error)
@@ -130,12 +133,13 @@ class Service:
 
     def _remember_failure(self, passed: Passed, error: AgentError) -> None:
         if error.code not in ("busy", "state"):
-            remember(self._agent, passed.outcomes, None)
+            with warned("the outcome could not be remembered"):
+                remember(self._agent, passed.outcomes, None)
 
-    def _tell(self, subject: str, text: str) -> None:
-        """Write a line only when something is different from the last pass."""
-        if self._told.get(subject, "") != text:
-            self._told[subject] = text
+    def _tell(self, subject: str, text: str, kind: str = "") -> None:
+        """Write a line only when its kind, or else its text, is another than in the last pass."""
+        if self._told.get(subject, "") != (kind or text):
+            self._told[subject] = kind or text
             if text:
                 say(f"{subject}: {text}" if subject else text)
 

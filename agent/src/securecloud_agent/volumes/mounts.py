@@ -9,6 +9,7 @@ from securecloud_agent.state.files import write_file
 from securecloud_agent.volumes.trouble import VolumeError
 from securecloud_agent.volumes.units import (
     MARK,
+    device_text,
     device_unit,
     mark,
     mount_text,
@@ -70,9 +71,7 @@ class Systemd:
             if self._write(unit, mount_text(device, str(mapped), volume)):
                 self._remove_others(device, unit)
                 self._link(f"{_WANTED_BY}.wants/{unit}", f"../{unit}")
-                # The job of the device fails with the unit it requires, instead of timing out.
-                link = f"{device_unit(str(mapped))}.requires/{opened_unit(device)}"
-                self._link(link, "../securecloud-volume@.service")
+                self._require_opened(device, device_unit(str(mapped)))
                 self._systemctl("daemon-reload")
         self._mounted.append(unit)
 
@@ -91,6 +90,16 @@ class Systemd:
         write_file(path, text.encode(), _UNIT_MODE)
         return True
 
+    def _require_opened(self, device: str, node: str) -> None:
+        """Let the job of the device node end with the agent's decision, not by a time-out.
+
+        What waits for the node would else fail after systemd's 90 seconds, though the agent, whose
+        own start has an end, may still open it.
+        """
+        self._link(f"{node}.requires/{opened_unit(device)}", "../securecloud-volume@.service")
+        if self._make_folder(f"{node}.d"):
+            self._write(f"{node}.d/securecloud.conf", device_text(device))
+
     def _remove_others(self, device: str, unit: str) -> None:
         """Take away the unit of where the volume was mounted before."""
         for path in self._directory.glob("*.mount"):
@@ -101,12 +110,20 @@ class Systemd:
     def _link(self, name: str, target: str) -> None:
         path = self._directory / name
         try:
-            path.parent.mkdir(exist_ok=True)
-            path.parent.chmod(_FOLDER_MODE)
-            if not path.is_symlink():
+            if self._make_folder(path.parent.name) and not path.is_symlink():
                 path.symlink_to(target)
         except OSError as error:
             warn(f"{path} cannot be made: {error.strerror}")
+
+    def _make_folder(self, name: str) -> bool:
+        path = self._directory / name
+        try:
+            path.mkdir(exist_ok=True)
+            path.chmod(_FOLDER_MODE)
+        except OSError as error:
+            warn(f"{path} cannot be made: {error.strerror}")
+            return False
+        return True
 
     def release(self, device: str, where: str) -> None:
         """Stop the mount, which stops every unit that requires it first."""

@@ -77,3 +77,8 @@ def mount_text(device: str, mapped: str, volume: "Volume") -> str:
         f"Options={options or 'defaults'}",
     ]
     return "\n".join(line.replace("%", "%%") for line in lines) + "\n"
+
+
+def device_text(device: str) -> str:
+    """Return the text of a drop-in for the unit of the device node on which `device` is opened."""
+    return f"{mark(device)}\n[Unit]\nJobRunningTimeoutSec=infinity\n"
