@@ -83,7 +83,7 @@ molecule: export ANSIBLE_STRATEGY_PLUGINS = $(MITOGEN)/plugins/strategy
 molecule: export ANSIBLE_STRATEGY = mitogen_linear
 molecule: wheelhouse | lab-packages ## from blank virtual machines to volumes that open at boot
 	@echo "== molecule"
-	@trap '$(BIN)/python -m lab down' EXIT; $(BIN)/molecule test
+	@tools/molecule.sh test
 
 # --- checks ---------------------------------------------------------------------------------
 

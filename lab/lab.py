@@ -1,7 +1,9 @@
 """A lab: several machines that know one management server, in one directory."""
 
+import fcntl
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from demo.ca import ensure_certificates
@@ -54,14 +56,23 @@ class Lab:
 
     def up(self, plans: Sequence[Plan] = STANDARD) -> None:
         """Make what is missing, start everything and wait until every machine answers."""
-        machines = self.make(plans)
-        self._connect(machines)
-        say(f"starting {', '.join(each.name for each in machines)}")
-        for machine in machines:
-            machine.start()
-        for machine in machines:
-            machine.wait_for_ssh()
-            say(f"{machine.name} answers")
+        with self._alone():
+            machines = self.make(plans)
+            self._connect(machines)
+            say(f"starting {', '.join(each.name for each in machines)}")
+            for machine in machines:
+                machine.start()
+            for machine in machines:
+                machine.wait_for_ssh()
+                say(f"{machine.name} answers")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait for another `up` or `down`: what an aborted one starts would be left running."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _connect(self, machines: Sequence[Machine]) -> None:
         """Let every machine reach the server's machine as https://keys.lab."""
@@ -81,7 +92,8 @@ class Lab:
 
     def down(self) -> None:
         """Switch everything off and remove it; the image stays."""
-        for machine in self.machines():
-            machine.remove()
-        shutil.rmtree(self._machines, ignore_errors=True)
-        shutil.rmtree(self.tls, ignore_errors=True)
+        with self._alone():
+            for machine in self.machines():
+                machine.remove()
+            shutil.rmtree(self._machines, ignore_errors=True)
+            shutil.rmtree(self.tls, ignore_errors=True)

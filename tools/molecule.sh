@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Run molecule, and leave no virtual machine running, however it ends.
+#   tools/molecule.sh ARGUMENTS...
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+run=
+tree() {
+    for child in $(pgrep -P "$1"); do tree "$child"; done
+    echo "$1"
+}
+end() {
+    status=$?
+    trap - EXIT INT TERM HUP
+    if [ -n "$run" ]; then
+        # Playbooks make sessions of their own, so there is no one group to end.
+        mapfile -t all < <(tree "$run")
+        kill -TERM "${all[@]}" 2>/dev/null || true
+        wait "$run" || true
+    fi
+    .venv/bin/python -m lab down
+    exit "$status"
+}
+trap end EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+.venv/bin/molecule "$@" &
+run=$!
+wait "$run"
+run=
