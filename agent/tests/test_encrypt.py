@@ -1,11 +1,13 @@
 """Encryption in place: real file systems in files, the real cryptsetup, real interruptions."""
 
 import hashlib
+import io
 import json
 import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -16,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from securecloud_agent import run as wrapper
 from securecloud_agent.decide.model import Content, State
 from securecloud_agent.errors import AgentError
-from securecloud_agent.main import main
+from securecloud_agent.main import main, wiring
 from securecloud_agent.main.passes import make_pass
 from securecloud_agent.main.wiring import Clocks, make_agent
 from securecloud_agent.run import Finished, follow, run
@@ -156,6 +158,30 @@ def test_sectors_are_as_large_as_the_file_system_allows(
     assert encrypt(home, capsys)[0] == 0
     (segment,) = metadata(disk)["segments"].values()
     assert segment["sector_size"] == sector
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_one_line_changes(home, enrolled, device, disk, no_mapper, monkeypatch):
+    terminal = Terminal()
+
+    def shown_half_way(argv, *, secret, pass_fds, line, stop) -> Finished:
+        line(
+            b'{"device_bytes":"2097152","device_size":"4194304","speed":"1048576","eta_ms":"2000"}'
+        )
+        give_up = time.monotonic() + 20
+        while "50.0 %" not in terminal.getvalue() and time.monotonic() < give_up:
+            threading.Event().wait(0.05)
+        return follow(argv, secret=secret, pass_fds=pass_fds, line=line, stop=stop)
+
+    monkeypatch.setattr(wiring, "follow", shown_half_way)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main(["--config", str(home.config), "encrypt", "data"]) == 0
+    line = "\r\x1b[Kdata: encryption in place: 50.0 % of 4 MiB, 1.0 MiB/s, 0:00:02 left"
+    assert line in terminal.getvalue()
 
 
 def test_check_mode_asks_for_no_key_and_changes_nothing(home, enrolled, device, disk, capsys):

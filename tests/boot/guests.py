@@ -19,7 +19,7 @@ from securecloud_server.keystores.master_key import load_master_key
 
 from lab.machine import Machine
 
-PATIENCE = 120.0
+PATIENCE = 240.0
 _POLL = 0.5
 _PAUSE = threading.Event()
 
