@@ -80,6 +80,9 @@ class _Encrypt:
 
     def see_through(self, arguments: argparse.Namespace) -> int:
         """Ask for the key, watch until the last octet, open and mount."""
+        if sys.stderr.isatty():
+            # There, the line that changes tells it all.
+            self._agent.encryptions.tell = lambda _: None
         if self.state() is not State.ENCRYPTING:
             outcome = self._pass(ask=True)
             if outcome.outcome != "granted":
@@ -136,7 +139,7 @@ class _Encrypt:
             sys.stderr.write("\n")
 
     def _show(self) -> None:
-        """One line that changes on a terminal. Elsewhere the thread that works has told it."""
+        """One line that changes, on a terminal. Elsewhere the thread that works tells of it."""
         progress = self._agent.encryptions.progress(self._device)
         if progress is None or not sys.stderr.isatty():
             return

@@ -51,6 +51,8 @@ class Encryptions:
         self._threads: list[threading.Thread] = []
         self.on_end: Callable[[], None] = lambda: None
         """Called, in the thread that did it, when one has ended."""
+        self.tell: Callable[[object], None] = say
+        """Gets a line now and then on how far one is that this process does."""
 
     # --- what was asked for
 
@@ -142,7 +144,7 @@ class Encryptions:
 
     def _work(self, order: Order, record: Encryption, key: bytearray, lock: int) -> None:
         device = order.device
-        teller = _Teller(device, self._monotonic)
+        teller = _Teller(device, self._monotonic, self.tell)
 
         def report(progress: Progress) -> None:
             self._report(device, progress)
@@ -208,11 +210,14 @@ def _locked(descriptor: int) -> bool:
 
 
 class _Teller:
-    """Writes to the journal now and then: each phase, each tenth, and once a minute."""
+    """Tells of it now and then: each phase, each tenth, and once a minute."""
 
-    def __init__(self, device: str, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, device: str, monotonic: Callable[[], float], say: Callable[[object], None]
+    ) -> None:
         self._device = device
         self._monotonic = monotonic
+        self._say = say
         self._told: tuple[str, int] = ("", -1)
         self._at = monotonic()
 
@@ -221,7 +226,7 @@ class _Teller:
         if news == self._told and self._monotonic() < self._at + _TELL_SECONDS:
             return
         self._told, self._at = news, self._monotonic()
-        say(f"{self._device}: {describe(progress)}")
+        self._say(f"{self._device}: {describe(progress)}")
 
 
 def describe(progress: Progress) -> str:
