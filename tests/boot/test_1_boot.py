@@ -78,6 +78,15 @@ def test_a_boot_without_a_server_ends_and_says_why(agent1: Guest) -> None:
     assert not agent1.is_active("writer.service")
 
 
+def test_it_says_so_once_and_fails_by_the_reason_not_by_a_time_out(agent1: Guest) -> None:
+    told = [line for line in agent1.journal().splitlines() if "https://keys.lab" in line]
+    assert len(told) == 1
+    unit = OPENED.format("agent1-data")
+    eventually("the reason", lambda: "failed (unreachable)" in agent1.journal(unit))
+    boot = agent1.run("journalctl --boot --no-pager --output cat")
+    assert "Timed out waiting for device" not in boot
+
+
 def test_it_opens_by_itself_when_the_server_is_back(agent1: Guest, server_port: int) -> None:
     agent1.machine.reach(server_port)
     agent1.until("agent1-data", "mounted")
