@@ -27,6 +27,7 @@ description:
   - The file system must have 32 MiB to spare, for the LUKS headers, or end 32 MiB before the disk
     does. XFS cannot be made smaller, so for it the disk must be larger.
 extends_documentation_fragment:
+  - trend.securecloud.agent_command
   - trend.securecloud.attributes
 attributes:
   check_mode:
@@ -50,16 +51,6 @@ options:
         told to do it, and RV(finished) and RV(progress) say how far it is, see the example.
     type: bool
     default: true
-  command:
-    description:
-      - Path of C(securecloud-agent).
-    type: path
-    default: /opt/securecloud/agent/bin/securecloud-agent
-  config:
-    description:
-      - Path of the agent's configuration file.
-    type: path
-    default: /etc/securecloud/agent.toml
 seealso:
   - module: trend.securecloud.encrypted_volume_info
   - module: trend.securecloud.device
@@ -120,9 +111,12 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.trend.securecloud.plugins.module_utils._command import Command
 from ansible_collections.trend.securecloud.plugins.module_utils._module import finish
+from ansible_collections.trend.securecloud.plugins.module_utils._volume import (
+    agent_arguments,
+    is_finished,
+)
 
 _PENDING = 3
-_OPEN = ("verified", "opened", "mounted")
 
 
 def argument_spec() -> dict[str, Any]:
@@ -130,8 +124,7 @@ def argument_spec() -> dict[str, Any]:
     return {
         "name": {"type": "str", "required": True},
         "wait": {"type": "bool", "default": True},
-        "command": {"type": "path", "default": "/opt/securecloud/agent/bin/securecloud-agent"},
-        "config": {"type": "path", "default": "/etc/securecloud/agent.toml"},
+        **agent_arguments(),
     }
 
 
@@ -145,7 +138,7 @@ def encrypt(command: Command, name: str, wait: bool, check: bool) -> dict[str, A
         "changed": told["changed"],
         "outcome": told["outcome"],
         "volume": told["volume"],
-        "finished": told["volume"] in _OPEN,
+        "finished": is_finished(told["volume"]),
         **({"progress": told["progress"]} if told["progress"] else {}),
         "diff": {"before": {"volume": before}, "after": {"volume": after}},
     }

@@ -17,6 +17,7 @@ description:
   - Reads what the agent on this machine knows of its volumes, without asking the server; among it
     how far one is that is being encrypted in place.
 extends_documentation_fragment:
+  - trend.securecloud.agent_command
   - trend.securecloud.attributes
   - trend.securecloud.attributes.info
 options:
@@ -24,16 +25,6 @@ options:
     description:
       - Name of one device. All devices of this machine when left out.
     type: str
-  command:
-    description:
-      - Path of C(securecloud-agent).
-    type: path
-    default: /opt/securecloud/agent/bin/securecloud-agent
-  config:
-    description:
-      - Path of the agent's configuration file.
-    type: path
-    default: /etc/securecloud/agent.toml
 seealso:
   - module: trend.securecloud.encrypted_volume
   - module: trend.securecloud.device_info
@@ -71,8 +62,11 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.trend.securecloud.plugins.module_utils._command import Command
 from ansible_collections.trend.securecloud.plugins.module_utils._module import finish
+from ansible_collections.trend.securecloud.plugins.module_utils._volume import (
+    agent_arguments,
+    is_finished,
+)
 
-_OPEN = ("verified", "opened", "mounted")
 _UNKNOWN = {"volume": "closed", "held": False}
 _KEPT = ("volume", "outcome", "code", "detail", "at", "held")
 
@@ -88,7 +82,7 @@ def _one(name: str, found: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
         **{key: found.get(key) for key in _KEPT},
-        "finished": found["volume"] in _OPEN,
+        "finished": is_finished(found["volume"]),
         "progress": found.get("encryption"),
     }
 
@@ -97,8 +91,7 @@ def main() -> None:
     """Run the module."""
     spec = {
         "name": {"type": "str"},
-        "command": {"type": "path", "default": "/opt/securecloud/agent/bin/securecloud-agent"},
-        "config": {"type": "path", "default": "/etc/securecloud/agent.toml"},
+        **agent_arguments(),
     }
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     options = module.params
