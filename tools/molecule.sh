@@ -16,7 +16,8 @@ end() {
         # Playbooks make sessions of their own, so there is no one group to end.
         mapfile -t all < <(tree "$run")
         kill -TERM "${all[@]}" 2>/dev/null || true
-        wait "$run" || true
+        for one in "${all[@]}"; do timeout 5 tail --pid="$one" -f /dev/null || true; done
+        kill -KILL "${all[@]}" 2>/dev/null || true
     fi
     .venv/bin/python -m lab down
     exit "$status"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from securecloud_agent.decide.model import Content, Kind, Observed, State
+from securecloud_agent.decide.model import UNKNOWN_KIND, Content, Kind, Observed, State
 from securecloud_agent.decide.plan import claim, plan
 from securecloud_protocol.messages import DECISION_CODES, DeviceDecision, IscsiTarget, Volume
 
@@ -51,6 +51,13 @@ def test_crash_between_format_and_acknowledgement_is_caught_up_with():
 def test_open_but_unmounted_volume_is_mounted_after_a_check():
     assert kinds(CHECKED, Observed(state=State.OPENED)) == [Kind.MOUNT]
     assert kinds(CHECKED, Observed(state=State.MOUNTED)) == [Kind.NOTHING]
+
+
+@pytest.mark.parametrize(("detail", "offered"), [(UNKNOWN_KIND, True), ("ext4", False)])
+def test_a_header_is_not_offered_for_another_disk(detail, offered):
+    seen = Observed(content=Content.OTHER, detail=detail, header_copy="/var/copy")
+    assert ("luksHeaderRestore" in reason(GRANTED, seen, PINNED)) is offered
+    assert "luksHeaderRestore" not in reason(GRANTED, seen)
 
 
 def test_a_disk_that_is_gone_is_told():

@@ -28,6 +28,10 @@ class Content(StrEnum):
     OTHER = "other"
 
 
+UNKNOWN_KIND = "data of an unknown kind"
+"""The detail of content that has no signature: a LUKS2 volume without its header looks so, too."""
+
+
 class Kind(StrEnum):
     """What can be done to a volume."""
 

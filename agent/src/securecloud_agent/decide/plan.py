@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from securecloud_agent.decide.model import Action, Content, Kind, Observed, State
+from securecloud_agent.decide.model import UNKNOWN_KIND, Action, Content, Kind, Observed, State
 
 if TYPE_CHECKING:
     from securecloud_protocol.messages import DeviceDecision, Volume
@@ -106,10 +106,9 @@ def _may_initialise(observed: Observed, volume: "Volume") -> bool:
 def _why_not_encrypt(observed: Observed, volume: "Volume", pins: set[str]) -> str | None:
     """Return why what lies on the source is not to be encrypted in place, or None."""
     if observed.encryption is None:
-        advice = "; `securecloud-agent encrypt` encrypts a file system in place"
         return (
             f"{volume.source} holds {observed.detail}; refusing to touch it"
-            f"{_way_back(observed, volume) if pins else advice}"
+            f"{_advice_on_other(observed, volume, pins)}"
         )
     if pins:
         return (
@@ -160,13 +159,20 @@ def _why_not_open(observed: Observed, volume: "Volume", pins: set[str]) -> str |
     return _replaced(observed, volume, pins)
 
 
+def _advice_on_other(observed: Observed, volume: "Volume", pins: set[str]) -> str:
+    if not pins:
+        return "; `securecloud-agent encrypt` encrypts a file system in place"
+    # A file system here means another disk, which a header would damage.
+    return _way_back(observed, volume) if observed.detail == UNKNOWN_KIND else ""
+
+
 def _way_back(observed: Observed, volume: "Volume") -> str:
     """Return what may help where a header is damaged or gone, as an end to a message."""
     if observed.header_copy is None:
         return ""
     return (
-        "; if it was damaged, `cryptsetup luksHeaderRestore --header-backup-file"
-        f" {observed.header_copy} {volume.source}` puts the last good one back"
+        "; if it is the right disk and was damaged, `cryptsetup luksHeaderRestore"
+        f" --header-backup-file {observed.header_copy} {volume.source}` puts the last good one back"
     )
 
 

@@ -6,7 +6,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from securecloud_agent.decide.model import Content
+from securecloud_agent.decide.model import UNKNOWN_KIND, Content
 from securecloud_agent.errors import printable
 from securecloud_agent.run import Runner
 from securecloud_agent.volumes.header import (
@@ -98,7 +98,7 @@ def _not_luks(path: Path, run: Runner, file: int, size: int, beginning: bytes) -
     if signature is not None:
         return Sight(Content.OTHER, signature, size)
     if beginning.strip(b"\0") or not _rest_is_zero(file, size):
-        return Sight(Content.OTHER, "data of an unknown kind", size)
+        return Sight(Content.OTHER, UNKNOWN_KIND, size)
     if stat.S_ISBLK(os.fstat(file).st_mode) and _is_in_use(path):
         return Sight(Content.OTHER, "nothing, but is in use by the system", size)
     return Sight(Content.BLANK, "nothing", size)
