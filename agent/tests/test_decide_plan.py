@@ -103,6 +103,7 @@ observed = st.builds(
     held=st.booleans(),
     encryption=st.sampled_from([None, UUID, OTHER]),
     encryption_begun=st.booleans(),
+    encryption_heading=st.booleans(),
     disk_gone=st.booleans(),
 )
 volumes = st.builds(
@@ -153,7 +154,10 @@ def test_what_must_never_happen(decision, seen, volume):
         assert seen.encryption is not None
         assert not volume.read_only
         pins = {volume.luks_uuid, seen.remembered_uuid} - {None}
-        if seen.content is Content.OTHER:
+        if seen.encryption_heading:
+            # Known by its digest: in_place.py looks.
+            assert seen.content not in {Content.ABSENT, Content.UNKNOWN}
+        elif seen.content is Content.OTHER:
             assert seen.detail == volume.filesystem
             assert not pins
             assert not seen.encryption_begun
@@ -165,6 +169,8 @@ def test_what_must_never_happen(decision, seen, volume):
         pins = {volume.luks_uuid, seen.remembered_uuid} - {None}
         assert seen.content is Content.LUKS
         assert pins <= {seen.luks_uuid}
+    if Kind.MAKE_FILESYSTEM in steps:
+        assert not seen.encryption_begun
     if Kind.LOCK in steps:
         assert decision.outcome == "denied"
         assert seen.state is not State.CLOSED

@@ -26,9 +26,11 @@ from securecloud_agent.state.files import StateError
 from securecloud_agent.state.memory import BootMarks, Encryption, Memory
 from securecloud_agent.volumes.encryptions import STOP, Encryptions, describe
 from securecloud_agent.volumes.header import parse
-from securecloud_agent.volumes.in_place import Order, Progress, read_progress
+from securecloud_agent.volumes.heading import room_on
+from securecloud_agent.volumes.in_place import Hands, InPlace, Order, Progress, read_progress
 from securecloud_agent.volumes.last_step import last_step, written
 from securecloud_agent.volumes.source import look_at
+from securecloud_agent.volumes.trouble import VolumeError
 from securecloud_agent.volumes.volumes import HELD
 
 MIB = 1024 * 1024
@@ -411,6 +413,9 @@ def test_killed_in_its_last_chunk_the_last_step_is_taken_for_cryptsetup(
         file.write(written(copy, {**before, "segments": segments, "digests": digests}))
         file.seek(int(moved["offset"]))
         plain = file.read(MIB)
+        # By then the copy that was kept aside is encrypted over.
+        file.seek(room_on(SIZE))
+        file.write(os.urandom(HEADER))
     assert plain.strip(b"\0")
 
     def refusing(argv, *, secret, pass_fds, line, stop) -> Finished:
@@ -566,6 +571,183 @@ def test_in_the_background_it_needs_the_service(home, enrolled, device, disk, ca
     status, _, told = encrypt(home, capsys, "--background")
     assert status == 1
     assert "the service does not run" in told
+    assert enrolled.memory.encryption("data") is None
+
+
+# --- power cuts before the first chunk
+
+
+class PowerCutError(BaseException):
+    """Nothing runs after it."""
+
+
+def cut_in(agent, device, program: str, damage) -> None:
+    """Work until `program` is to run; `damage` is what it leaves on the disk."""
+
+    def cutting(argv, **given) -> Finished:
+        if program in argv:
+            damage(Path(argv[-1]))
+            raise PowerCutError
+        return run(argv, **given)
+
+    agent.encryptions.ask("data")
+
+    def remember(record: Encryption) -> None:
+        agent.memory.remember_encryption("data", record)
+
+    hands = Hands(
+        cutting, follow, remember, lambda _: None, lambda: False, (), agent.marks.path("")
+    )
+    order = Order("data", Path(device.volume.source), "ext4")
+    record = agent.memory.encryption("data")
+    with pytest.raises(PowerCutError):
+        InPlace(order, record, bytearray(device.key), hands).work()
+
+
+def nothing(disk: Path) -> None:
+    """The cut came before the first octet."""
+
+
+def half_a_header(disk: Path) -> None:
+    """cryptsetup's copy is at the end; of the header over the beginning, the first part is not."""
+    copy_to_the_end(disk)
+    with disk.open("r+b") as file:
+        file.seek(64 * 1024)
+        file.write(bytes(HEADER - 64 * 1024))
+
+
+def only_the_magic(disk: Path) -> None:
+    copy_to_the_end(disk)
+    with disk.open("r+b") as file:
+        file.write(b"LUKS\xba\xbe\x00\x02" + bytes(4088))
+
+
+def header_without_copy(disk: Path) -> None:
+    """A write cache kept the later write and lost the earlier one."""
+    key = disk.with_suffix(".key")
+    key.write_bytes(bytes(64))
+    command = ["cryptsetup", "reencrypt", "--encrypt", "--init-only", "--batch-mode"]
+    options = ["--type=luks2", "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000"]
+    subprocess.run(
+        [*command, *options, "--reduce-device-size=32M", f"--key-file={key}", str(disk)],
+        check=True,
+        capture_output=True,
+        cwd=disk.parent,
+    )
+    with disk.open("r+b") as file:
+        file.seek(-HEADER, os.SEEK_END)
+        file.write(bytes(HEADER))
+
+
+def copy_to_the_end(disk: Path) -> None:
+    with disk.open("r+b") as file:
+        head = file.read(HEADER)
+        file.seek(-HEADER, os.SEEK_END)
+        file.write(head)
+
+
+@pytest.mark.parametrize("damage", [nothing, half_a_header, only_the_magic, header_without_copy])
+def test_power_cut_while_the_first_headers_are_written(
+    home, enrolled, device, disk, files, no_mapper, capsys, tmp_path, damage
+):
+    cut_in(enrolled, device, "--init-only", damage)
+    assert enrolled.memory.encryption("data").phase == "heading"
+    agent = make_agent(home.config, enrolled.clocks)
+    # By itself, as after a boot.
+    assert unlock(home, capsys, agent) == ("granted", "encrypting")
+    for thread in agent.encryptions._threads:
+        thread.join()
+    assert unlock(home, capsys, agent) == ("granted", "verified")
+    assert digests(decrypted(disk, device.key, tmp_path / "plain"), tmp_path / "out") == files
+
+
+def test_another_disk_with_half_a_header_is_left_alone(
+    home, enrolled, device, disk, no_mapper, capsys
+):
+    cut_in(enrolled, device, "--init-only", half_a_header)
+    other = os.urandom(SIZE)
+    disk.write_bytes(other)
+    work(enrolled, device)
+    assert "is not to be found" in enrolled.encryptions.progress("data").detail
+    assert disk.read_bytes() == other
+
+
+def test_headers_that_cannot_be_written_change_nothing(
+    home, enrolled, device, disk, no_mapper, capsys, monkeypatch
+):
+    def refuse(self, *given):
+        raise VolumeError("cryptsetup could not begin to encrypt it")
+
+    monkeypatch.setattr("securecloud_agent.volumes.in_place.Cryptsetup.begin_encryption", refuse)
+    assert encrypt(home, capsys)[0] == 1
+    assert look_at(disk, run).detail == "ext4"
+    assert enrolled.memory.encryption("data") is None
+
+
+def test_a_link_that_leads_to_another_disk_meanwhile_is_noticed(
+    home, enrolled, device, disk, no_mapper, capsys, tmp_path, monkeypatch
+):
+    link, other = tmp_path / "link", tmp_path / "other.img"
+    make_ext4(other, tmp_path / "tree")
+    link.symlink_to(disk)
+    device.volume = replace(device.volume, source=str(link))
+    before = other.read_bytes()
+
+    def moving(argv, **given) -> Finished:
+        done = run(argv, **given)
+        if argv[0] == "resize2fs":
+            link.unlink()
+            link.symlink_to(other)
+        return done
+
+    monkeypatch.setattr(wiring, "run", moving)
+    assert "is another disk than before" in encrypt(home, capsys)[2]
+    assert other.read_bytes() == before
+
+
+def test_told_to_stop_while_it_is_checked_it_changes_nothing(
+    home, enrolled, device, disk, no_mapper, capsys
+):
+    def stopping(argv, **given) -> Finished:
+        if argv[0] == "e2fsck":
+            enrolled.marks.put(STOP, "data")
+        return run(argv, **given)
+
+    enrolled.encryptions.ask("data")
+    enrolled.encryptions._run = stopping
+    work(enrolled, device)
+    assert enrolled.encryptions.progress("data").phase == "stopped"
+    assert look_at(disk, run).detail == "ext4"
+
+
+def test_a_disk_that_is_late_at_boot_is_waited_for(home, enrolled, device, disk, no_mapper, capsys):
+    enrolled.encryptions.ask("data")
+    late = disk.with_suffix(".late")
+    disk.rename(late)
+    assert unlock(home, capsys, enrolled) == ("failed", "closed")
+    assert enrolled.memory.encryption("data").phase == "asked"
+    late.rename(disk)
+    assert unlock(home, capsys, enrolled) == ("granted", "encrypting")
+    for thread in enrolled.encryptions._threads:
+        thread.join()
+
+
+def test_one_that_fails_waits_for_the_next_pass(home, enrolled, device, disk, no_mapper, capsys):
+    called = threading.Event()
+    enrolled.encryptions.on_end = called.set
+    begun(enrolled, device)
+    assert not called.is_set()
+    enrolled.encryptions._follow = follow
+    work(enrolled, device)
+    assert called.is_set()
+
+
+def test_denied_in_the_background_is_told_and_forgotten(home, enrolled, device, disk, capsys):
+    enrolled.encryptions.ask("data")
+    assert enrolled.encryptions.progress("data").phase == "asked"
+    device.outcome, device.code = "denied", "policy"
+    assert unlock(home, capsys, enrolled)[0] == "denied"
+    assert "does not meet the policy" in enrolled.encryptions.progress("data").detail
     assert enrolled.memory.encryption("data") is None
 
 

@@ -66,6 +66,7 @@ class Runner(Protocol):
         timeout: float,
         secret: bytearray | None = None,
         pass_fds: tuple[int, ...] = (),
+        cwd: str = "/",
     ) -> Finished:
         """Run `argv` to its end and return what came of it; a non-zero status does not raise."""
 
@@ -101,12 +102,13 @@ def run(
     timeout: float,
     secret: bytearray | None = None,
     pass_fds: tuple[int, ...] = (),
+    cwd: str = "/",
 ) -> Finished:
     """Run `argv`; `secret` goes to its standard input and nowhere else.
 
     A session of its own keeps a terminal's Ctrl-C away from a program that is writing to a disk.
     """
-    with _begin(argv, secret is not None, pass_fds) as process:
+    with _begin(argv, secret is not None, pass_fds, cwd) as process:
         try:
             if secret is not None:
                 _feed(process, secret)
@@ -169,7 +171,7 @@ def _lines(
 
 
 def _begin(
-    argv: Sequence[str], with_secret: bool, pass_fds: tuple[int, ...]
+    argv: Sequence[str], with_secret: bool, pass_fds: tuple[int, ...], cwd: str = "/"
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [locate(argv[0]), *argv[1:]],
@@ -177,7 +179,7 @@ def _begin(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={"LC_ALL": "C", "PATH": SEARCH_PATH},
-        cwd="/",
+        cwd=cwd,
         bufsize=0,
         pass_fds=pass_fds,
         start_new_session=True,

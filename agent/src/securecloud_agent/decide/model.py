@@ -56,7 +56,8 @@ class Observed:
     `disk_gone` says that the disk of an open volume was taken away, and `header_copy` is the path
     of the copy that is kept of its LUKS header.
     `encryption` is the LUKS UUID of the encryption that the operator asked for on this machine,
-    which `encryption_begun` once a header is on the disk.
+    which `encryption_begun` once a header is on the disk. `encryption_heading` while one is put
+    there: the disk may then look like anything.
     """
 
     state: State = State.CLOSED
@@ -71,6 +72,7 @@ class Observed:
     disk_gone: bool = False
     encryption: str | None = None
     encryption_begun: bool = False
+    encryption_heading: bool = False
 
 
 @dataclass(frozen=True, slots=True)

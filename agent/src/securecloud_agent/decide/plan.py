@@ -59,6 +59,8 @@ def _still_open(device: str, observed: Observed, volume: "Volume | None") -> Pla
 
 
 def _granted(observed: Observed, volume: "Volume") -> Plan:
+    if observed.encryption_heading and observed.content not in {Content.ABSENT, Content.UNKNOWN}:
+        return (Action(Kind.ENCRYPT, f"LUKS headers are put on {volume.source}"),)
     problem = _obstacle(observed, volume)
     if problem is not None:
         return _refuse(problem)
@@ -73,7 +75,7 @@ def _granted(observed: Observed, volume: "Volume") -> Plan:
         steps.append(Action(Kind.VERIFY, "this kernel has no device-mapper"))
         return tuple(steps)
     steps.append(Action(Kind.OPEN, "granted"))
-    if _may_initialise(observed, volume) and volume.luks_uuid is None and not volume.read_only:
+    if _may_make_filesystem(observed, volume):
         # Also after a crash between format and acknowledgement: a finished one is left alone.
         steps.append(Action(Kind.MAKE_FILESYSTEM, "not acknowledged as initialised yet"))
     if volume.mount_point:
@@ -103,6 +105,12 @@ def _may_initialise(observed: Observed, volume: "Volume") -> bool:
     return volume.initialise == "if_blank" or observed.encryption is not None
 
 
+def _may_make_filesystem(observed: Observed, volume: "Volume") -> bool:
+    """Never where there was one to encrypt: what cannot be read then must stay as it is."""
+    fresh = volume.luks_uuid is None and not observed.encryption_begun
+    return fresh and _may_initialise(observed, volume) and not volume.read_only
+
+
 def _why_not_encrypt(observed: Observed, volume: "Volume", pins: set[str]) -> str | None:
     """Return why what lies on the source is not to be encrypted in place, or None."""
     if observed.encryption is None:
@@ -113,7 +121,8 @@ def _why_not_encrypt(observed: Observed, volume: "Volume", pins: set[str]) -> st
     if pins:
         return (
             f"{volume.source} holds {observed.detail}, but the device has an encrypted volume"
-            f" already (LUKS UUID {pins.pop()}); refusing to encrypt another one"
+            f" already (LUKS UUID {pins.pop()}); refusing to encrypt another one: register it as a"
+            " device of its own"
         )
     if volume.read_only:
         return "the device is read-only; it cannot be encrypted in place"

@@ -52,8 +52,7 @@ class DeviceWork:
         finally:
             wipe(key)
         done = work.done
-        if problem and done.state is State.CLOSED:
-            self._volumes.refuse_encryption(self._name, problem)
+        self._answer_who_asked(problem, observed, done.state)
         if not problem and done.luks_uuid:
             with warned("the device could not be remembered"):
                 self._remember(done.luks_uuid)
@@ -61,6 +60,21 @@ class DeviceWork:
         outcome = self._outcome(volume, problem, done.how)
         ack = self._ack(steps, done.state, problem, done.luks_uuid, done.initialised, outcome)
         return Followed(outcome, done.changed, ack)
+
+    def _answer_who_asked(self, problem: str, observed: Observed, state: State) -> None:
+        """Somebody may have asked to encrypt it in the background, and wait for a word."""
+        decision = self._decision
+        if problem and state is State.CLOSED:
+            # A disk may only be late.
+            there = observed.content not in {Content.ABSENT, Content.UNKNOWN}
+            self._volumes.refuse_encryption(self._name, problem, for_good=there)
+        elif (
+            decision.outcome == "denied"
+            and decision.code != "unavailable"
+            and observed.state is State.CLOSED
+        ):
+            reason = _DETAILS.get(decision.code, decision.code)
+            self._volumes.refuse_encryption(self._name, f"denied: {reason}", for_good=True)
 
     def _outcome(self, volume: str, problem: str, how: str) -> Outcome:
         decision = self._decision

@@ -36,7 +36,10 @@ def command(arguments: argparse.Namespace) -> int:
         return work.report(arguments, changed=False)
     if arguments.background:
         return work.report(arguments, changed=work.hand_over())
-    return work.see_through(arguments)
+    try:
+        return work.see_through(arguments)
+    except KeyboardInterrupt:
+        return work.interrupt()
 
 
 class _Encrypt:
@@ -52,7 +55,9 @@ class _Encrypt:
 
     def foresee(self, arguments: argparse.Namespace) -> int:
         """Say whether anything would be done; the server is asked for no key."""
-        if self.state() in _DONE:
+        known = self._agent.encryptions.asked(self._device) is not None
+        under_way = self.state() is State.ENCRYPTING or (arguments.background and known)
+        if self.state() in _DONE or under_way:
             return self.report(arguments, changed=False)
         with self._alone():
             preview(self._agent, (self._device,))
@@ -71,6 +76,9 @@ class _Encrypt:
                 "the service does not run, so nobody would do it in the background; start it, or"
                 " leave --background out"
             )
+        with self._alone():
+            # A device of another name, and a server that is away, are for the caller to know.
+            preview(self._agent, (self._device,))
         known = self._agent.encryptions.asked(self._device) is not None
         self._agent.marks.clear(HELD, [self._device])
         self._agent.encryptions.ask(self._device)
@@ -89,12 +97,7 @@ class _Encrypt:
                 return self._not_now(arguments, outcome)
             if self.state() in _DONE:
                 return self.report(arguments, changed=True)
-        try:
-            self._watch()
-        except KeyboardInterrupt:
-            self._agent.encryptions.stop_own()
-            self._interrupted()
-            return 130
+        self._watch()
         ended = self._agent.encryptions.progress(self._device)
         if ended is None or ended.phase != "finished":
             return self.report(arguments, changed=True, failed=True)
@@ -149,12 +152,16 @@ class _Encrypt:
             sys.stderr.write(f"\r\x1b[K{line}")
             sys.stderr.flush()
 
-    def _interrupted(self) -> None:
+    def interrupt(self) -> int:
+        """End in order, after the chunk under way."""
+        say(f"{self._device}: ending after what is under way")
+        self._agent.encryptions.stop_own()
         going_on = _service_pid(self._agent) is not None
         say(
             f"{self._device}: interrupted, nothing is lost; "
             + ("the service goes on with it" if going_on else "run this again to go on with it")
         )
+        return 130
 
     def report(
         self,

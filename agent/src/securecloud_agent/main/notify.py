@@ -17,6 +17,11 @@ def notify_status(text: str) -> None:
     _notify(f"STATUS={printable(text, 200)}")
 
 
+def notify_still_stopping(seconds: int) -> None:
+    """Ask for `seconds` more to stop in."""
+    _notify(f"EXTEND_TIMEOUT_USEC={seconds * 1_000_000}")
+
+
 def _notify(line: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:

@@ -88,20 +88,22 @@ class _Pass:
 
     def _run_once(self, devices: tuple[str, ...], deadline: Deadline) -> Passed:
         session = self._open(devices, deadline)
-        keys: list[bytes | None] = []
+        keys: dict[str, bytes | None] = {}
         try:
             release = session.release(self._evidence(session))
-            keys = [each.key for each in release.decisions]
+            keys = {each.device: each.key for each in release.decisions}
             self._accept_audit_head(release)
             return self._follow(session, release)
         finally:
             session.close()
             self._forget(keys)
 
-    def _forget(self, keys: list[bytes | None]) -> None:
+    def _forget(self, keys: dict[str, bytes | None]) -> None:
         # An encryption in place needs its key for hours; when it ends, another pass gets it again.
-        if any(keys) and not self._agent.encryptions.has_own():
-            forget(keys)
+        own = self._agent.encryptions.own()
+        left = [key for device, key in keys.items() if key and device not in own]
+        if left:
+            forget(left)
 
     def preview(self, devices: tuple[str, ...]) -> Passed:
         deadline = Deadline(self._agent.settings.deadline, self._agent.clocks.monotonic)

@@ -12,7 +12,7 @@ from securecloud_agent.client.network import Routes, has_route
 from securecloud_agent.decide.schedule import ask_again_after
 from securecloud_agent.errors import AgentError, say, warned
 from securecloud_agent.main.hardening import protect_process
-from securecloud_agent.main.notify import notify_ready, notify_status
+from securecloud_agent.main.notify import notify_ready, notify_status, notify_still_stopping
 from securecloud_agent.main.outcome import Outcome, Passed, failed, remember
 from securecloud_agent.main.passes import make_pass, warm_up
 from securecloud_agent.main.wiring import Agent, make_agent
@@ -20,6 +20,7 @@ from securecloud_agent.state.files import only_instance
 
 _CHECK_INTERVAL = 300
 _BOOT_RETRY = 0.5
+_STOPPING_SECONDS = 60
 # Routes and addresses are told by the kernel; a name server that answers at last is not.
 _NETWORK_POLL = 0.25
 
@@ -40,7 +41,7 @@ def command(arguments: argparse.Namespace) -> int:
             warm_up(agent)
             service.work()
         finally:
-            agent.encryptions.stop_own()
+            agent.encryptions.stop_own(lambda: notify_still_stopping(_STOPPING_SECONDS))
     return 0
 
 

@@ -48,11 +48,13 @@ class DeviceMemory:
 @dataclass(frozen=True, slots=True)
 class Encryption:
     """An encryption that the operator asked for: the LUKS UUID that the volume gets, and how far
-    it came: `asked`, `shrinking` the file system, or `begun` once a header is on the disk.
+    it came: `asked`, `shrinking` the file system, `heading` while LUKS headers are put before it
+    (`head` is then the SHA-256 of the disk's beginning), or `begun` once they are there.
     """
 
     luks_uuid: str
     phase: str
+    head: str = ""
 
 
 @dataclass(frozen=True, slots=True)

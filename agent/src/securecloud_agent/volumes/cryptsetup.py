@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from securecloud_agent.run import Finished, Follower, Runner
 from securecloud_agent.volumes.header import CIPHER, KEY_BYTES, ram_copy
@@ -36,11 +37,18 @@ class Cryptsetup:
         self._require(done, "format")
 
     def begin_encryption(
-        self, key: bytearray, label: str, uuid: str, sector: int, pass_fds: tuple[int, ...]
+        self,
+        key: bytearray,
+        label: str,
+        uuid: str,
+        sector: int,
+        pass_fds: tuple[int, ...],
+        folder: Path,
     ) -> None:
         """Put LUKS2 headers before what is on the device; its last REDUCTION octets must be free.
 
-        All data is plain still, and `encrypt` goes on from here.
+        All data is plain still, and `encrypt` goes on from here. cryptsetup leaves a file in its
+        working directory where it is killed, and would not begin again beside it.
         """
         argv = [
             "cryptsetup",
@@ -50,12 +58,14 @@ class Cryptsetup:
             f"--reduce-device-size={REDUCTION // 1024}k",
             *_parameters(label, uuid, sector),
         ]
-        done = self._run(
-            [*argv, *_KEY_FROM_PIPE, "--", self._source],
-            timeout=_BEGIN_SECONDS,
-            secret=key,
-            pass_fds=pass_fds,
-        )
+        with TemporaryDirectory(prefix="luks-", dir=folder) as private:
+            done = self._run(
+                [*argv, *_KEY_FROM_PIPE, "--", self._source],
+                timeout=_BEGIN_SECONDS,
+                secret=key,
+                pass_fds=pass_fds,
+                cwd=private,
+            )
         self._require(done, "begin to encrypt")
 
     def encrypt(

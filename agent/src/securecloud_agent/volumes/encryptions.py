@@ -15,9 +15,9 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from securecloud_agent.errors import AgentError, printable, say
+from securecloud_agent.errors import printable, say
 from securecloud_agent.run import Follower, Runner
-from securecloud_agent.state.files import StateError, read_json, write_json
+from securecloud_agent.state.files import StateError, read_json, remove, write_json
 from securecloud_agent.state.memory import BootMarks, Encryption, Memory
 from securecloud_agent.volumes.in_place import Hands, InPlace, Order, Progress
 from securecloud_agent.volumes.trouble import VolumeError
@@ -28,6 +28,8 @@ _TAKE_SECONDS = 5.0
 _STOP_SECONDS = 120.0
 _POLL = 0.1
 _TELL_SECONDS = 60.0
+_WAIT_SECONDS = 10.0
+_THREAD = "encrypt "
 
 
 class Encryptions:
@@ -50,7 +52,7 @@ class Encryptions:
         self._pause = pause
         self._threads: list[threading.Thread] = []
         self.on_end: Callable[[], None] = lambda: None
-        """Called, in the thread that did it, when one has ended."""
+        """Called, in the thread that did it, when one has finished."""
         self.tell: Callable[[object], None] = say
         """Gets a line now and then on how far one is that this process does."""
 
@@ -64,22 +66,29 @@ class Encryptions:
         """Remember, over reboots, that the operator wants `device` encrypted."""
         if self.asked(device) is None:
             self._memory.remember_encryption(device, Encryption(str(uuid.uuid4()), "asked"))
+        if not self.running(device):
+            # How an earlier try ended is no news of this one.
+            self._report(device, Progress("asked"))
 
     def withdraw(self, device: str) -> None:
-        """Forget it, unless it has begun: then it has to come to its end."""
+        """Forget it, unless something was changed already: then it has to come to its end."""
         asked = self.asked(device)
-        if asked is not None and asked.phase != "begun":
+        if asked is not None and asked.phase == "asked":
             self._memory.remember_encryption(device, None)
 
-    def refuse(self, device: str, reason: str) -> None:
-        """Forget it, unless it has begun, and leave the reason where whoever asked will look."""
+    def refuse(self, device: str, reason: str, *, for_good: bool) -> None:
+        """Leave the reason where whoever asked will look; `for_good` if it will not change."""
         if self.asked(device) is not None:
-            self.withdraw(device)
+            if for_good:
+                self.withdraw(device)
             self._report(device, Progress("failed", detail=printable(reason)))
 
     def forget(self, device: str) -> None:
         """The volume is open, so it is over."""
         self._memory.remember_encryption(device, None)
+        reached = self.progress(device)
+        if reached is not None and reached.phase == "asked":
+            remove(self._progress_path(device))
 
     # --- what is under way
 
@@ -112,7 +121,9 @@ class Encryptions:
         self._report(order.device, Progress("checking"))
         arguments = (order, record, bytearray(key), lock)
         # No daemon: it ends in order, at the end of a chunk.
-        thread = threading.Thread(target=self._work, args=arguments, name=f"encrypt {order.device}")
+        thread = threading.Thread(
+            target=self._work, args=arguments, name=f"{_THREAD}{order.device}"
+        )
         self._threads.append(thread)
         thread.start()
 
@@ -128,17 +139,18 @@ class Encryptions:
             self._pause(_POLL)
         return True
 
-    def has_own(self) -> bool:
-        """Say whether this process does one now."""
-        return any(thread.is_alive() for thread in self._threads)
+    def own(self) -> set[str]:
+        """Return the devices for which this process does one now."""
+        return {each.name.removeprefix(_THREAD) for each in self._threads if each.is_alive()}
 
-    def stop_own(self) -> None:
-        """Have all that this process does end after their chunks, and wait for them."""
+    def stop_own(self, waiting: Callable[[], None] = lambda: None) -> None:
+        """Have all that this process does end after their chunks; `waiting` is called meanwhile."""
+        for device in self.own():
+            self._marks.put(STOP, device)
         for thread in self._threads:
-            if thread.is_alive():
-                self._marks.put(STOP, thread.name.removeprefix("encrypt "))
-        for thread in self._threads:
-            thread.join()
+            while thread.is_alive():
+                waiting()
+                thread.join(_WAIT_SECONDS)
 
     # --- the work
 
@@ -156,16 +168,20 @@ class Encryptions:
         def stopped() -> bool:
             return self._marks.has(STOP, device)
 
-        hands = Hands(self._run, self._follow, remember, report, stopped, (lock,))
+        folder = self._marks.path("")
+        hands = Hands(self._run, self._follow, remember, report, stopped, (lock,), folder)
+        finished = False
         try:
             InPlace(order, record, key, hands).work()
             reached = self.progress(device) or Progress("encrypting")
             report(replace(reached, phase="finished", detail="all of it is encrypted"))
-        except (AgentError, OSError) as error:
+            finished = True
+        except Exception as error:  # a thread has nobody else to tell
             self._failed(device, error, report)
         finally:
             key[:] = bytes(len(key))
             os.close(lock)
+        if finished:
             self.on_end()
 
     def _failed(self, device: str, error: Exception, report: Callable[[Progress], None]) -> None:

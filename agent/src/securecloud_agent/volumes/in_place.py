@@ -2,11 +2,13 @@
 
 The file system is checked and made 32 MiB smaller if it fills the disk; LUKS2 headers are put
 before it; then cryptsetup moves and encrypts it, chunk by chunk from its end. Each chunk is written
-elsewhere before the header says so, so a power cut at any moment loses nothing.
+elsewhere before the header says so, and what the headers take the place of is kept aside meanwhile
+(heading.py), so a power cut loses nothing.
 """
 
 import json
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,15 +19,17 @@ from securecloud_agent.run import Finished, Follower, Runner
 from securecloud_agent.state.memory import Encryption
 from securecloud_agent.volumes.cryptsetup import REDUCTION, Cryptsetup, largest_sector
 from securecloud_agent.volumes.header import HeaderError
+from securecloud_agent.volumes.heading import flush, put_back, room_on, set_aside
 from securecloud_agent.volumes.last_step import last_step, wipe
 from securecloud_agent.volumes.source import Sight, look_at
-from securecloud_agent.volumes.superblock import read_extent
+from securecloud_agent.volumes.superblock import Extent, read_extent
 from securecloud_agent.volumes.trouble import VolumeError
 from securecloud_agent.volumes.usage import why_in_use
 
 _DAY = 86400.0
 _E2FSCK_CORRECTED = 3
-_XFS_DIRTY_LOG = 2
+_XFS_DIRTY_LOG = "metadata changes in a log"
+_SECTOR = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class Hands:
     report: Callable[[Progress], None]
     stop: Callable[[], bool]
     pass_fds: tuple[int, ...]
+    folder: Path
+    """Where programs may leave files that end with this boot."""
 
 
 class InPlace:
@@ -75,16 +81,18 @@ class InPlace:
     def __init__(self, order: Order, record: Encryption, key: bytearray, hands: Hands) -> None:
         self._order = order
         self._record = record
+        self._identity: tuple[int, ...] = ()
         self._key = key
         self._hands = hands
         self._cryptsetup = Cryptsetup(hands.run, order.source)
 
     def work(self) -> None:
         """Do what is left of it; raise VolumeError where that cannot be."""
+        self._identity = _identity(self._order.source)
+        self._require_unused()
+        if self._record.phase == "heading":
+            self._put_back()
         sight = self._look()
-        used = why_in_use(self._order.source)
-        if used is not None:
-            raise VolumeError(f"{self._order.source} {used}")
         if sight.content is Content.OTHER:
             self._prepare(sight)
             self._begin(sight)
@@ -94,7 +102,26 @@ class InPlace:
         if self._look().content is Content.UNFINISHED:
             self._encrypt()
         if self._look().content is not Content.LUKS:
-            raise VolumeError(f"{self._order.source} is still not encrypted as a whole")
+            raise VolumeError(
+                f"{self._order.source} is still not encrypted as a whole;"
+                f" `securecloud-agent encrypt {self._order.device}` goes on"
+            )
+
+    def _require_unused(self) -> None:
+        used = why_in_use(self._order.source)
+        if used is not None:
+            raise VolumeError(f"{self._order.source} {used}")
+
+    def _unless_stopped(self) -> None:
+        if self._hands.stop():
+            raise VolumeError("told to stop")
+
+    def _put_back(self) -> None:
+        """Begin again where the power went while LUKS headers were written."""
+        with self._order.source.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+        put_back(self._order.source, size, self._record.head)
+        self._advance("asked")
 
     def _look(self) -> Sight:
         """Look again right before a step: what was seen earlier may have been replaced."""
@@ -109,17 +136,23 @@ class InPlace:
             raise VolumeError(f"the LUKS header is refused: {sight.header_problem}")
         return sight
 
-    def _advance(self, phase: str) -> None:
-        self._record = replace(self._record, phase=phase)
+    def _advance(self, phase: str, head: str = "") -> None:
+        self._record = replace(self._record, phase=phase, head=head)
         self._hands.remember(self._record)
 
     def _prepare(self, sight: Sight) -> None:
         """Make the file system sound and small enough; nothing is encrypted yet."""
+        if sight.size % _SECTOR:
+            raise VolumeError(
+                f"{self._order.source} has {sight.size} octets, which is no multiple of {_SECTOR};"
+                " enlarge it to one"
+            )
         self._hands.report(Progress("checking", total=sight.size))
         check = self._check_xfs if self._order.filesystem == "xfs" else self._check_ext
         check(self._order.source)
-        room = (sight.size - REDUCTION) // 4096 * 4096
+        room = room_on(sight.size)
         extent = read_extent(self._order.source, self._order.filesystem)
+        self._unless_stopped()
         if extent.size <= room:
             return
         if self._order.filesystem == "xfs":
@@ -142,7 +175,7 @@ class InPlace:
 
     def _check_xfs(self, source: Path) -> None:
         done = self._run("xfs_repair", "-n", str(source))
-        if done.status == _XFS_DIRTY_LOG:
+        if _XFS_DIRTY_LOG in f"{done.output.decode('utf-8', 'replace')}{done.messages}":
             raise VolumeError(f"the log of XFS on {source} is not clean; mount and unmount it once")
         if done.status != 0:
             raise VolumeError(f"{source} has errors; run `xfs_repair {source}`")
@@ -150,6 +183,8 @@ class InPlace:
     def _shrink(self, size: int, room: int) -> None:
         done = self._run("resize2fs", "--", str(self._order.source), f"{room // 1024}K")
         if done.status != 0:
+            # It says so before it changes anything.
+            self._advance("asked")
             raise VolumeError(
                 f"the file system on {self._order.source} could not be made smaller"
                 f" ({done.complaint}); free {REDUCTION // 1024**2} MiB in it, or enlarge the disk"
@@ -160,16 +195,42 @@ class InPlace:
             os.truncate(self._order.source, size)
 
     def _begin(self, sight: Sight) -> None:
-        extent = read_extent(self._order.source, self._order.filesystem)
+        extent = self._require_same(sight)
+        self._unless_stopped()
         sector = largest_sector(sight.size, extent.sector)
-        # Said before it is done: after a power cut in between, the disk tells.
-        self._advance("shrinking")
+        self._advance("heading", set_aside(self._order.source, sight.size))
         label = f"securecloud:{self._order.device}"
-        uuid = self._record.luks_uuid
-        self._cryptsetup.begin_encryption(self._key, label, uuid, sector, self._hands.pass_fds)
+        try:
+            self._cryptsetup.begin_encryption(
+                self._key,
+                label,
+                self._record.luks_uuid,
+                sector,
+                self._hands.pass_fds,
+                self._hands.folder,
+            )
+        except VolumeError:
+            self._put_back()
+            raise
+        flush(self._order.source)
         self._advance("begun")
 
+    def _require_same(self, sight: Sight) -> Extent:
+        """What was checked must be what is there: a link may lead elsewhere after all this time."""
+        source = self._order.source
+        now = self._look()
+        extent = read_extent(source, self._order.filesystem)
+        if (
+            _identity(source) != self._identity
+            or (now.content, now.size) != (sight.content, sight.size)
+            or extent.size > room_on(now.size)
+        ):
+            raise VolumeError(f"{source} is another disk than before, or was changed meanwhile")
+        self._require_unused()
+        return extent
+
     def _encrypt(self) -> None:
+        self._unless_stopped()
         stopped = ""
         try:
             self._cryptsetup.encrypt(
@@ -203,6 +264,14 @@ class InPlace:
 
     def _run(self, *argv: str) -> Finished:
         return self._hands.run(argv, timeout=_DAY, pass_fds=self._hands.pass_fds)
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Return what stays the same while `path` leads to the same disk or file."""
+    found = path.stat()
+    if stat.S_ISBLK(found.st_mode):
+        return (found.st_rdev,)
+    return found.st_dev, found.st_ino
 
 
 def read_progress(line: bytes) -> Progress | None:

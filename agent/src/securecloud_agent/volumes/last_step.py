@@ -41,14 +41,16 @@ def last_step(copy: bytes) -> LastStep | None:
     check_unfinished(header)
     before = header.metadata
     current = {name: each for name, each in before["segments"].items() if not each.get("flags")}
-    (moved,) = (
+    copies = [
         each
         for each in before["segments"].values()
         if "backup-moved-segment" in each.get("flags", ())
-    )
+    ]
     hot = any("in-reencryption" in each.get("flags", ()) for each in before["segments"].values())
-    if hot or len(current) != 1 or any(each["type"] != "crypt" for each in current.values()):
+    plain = any(each["type"] != "crypt" for each in current.values())
+    if hot or plain or (len(current), len(copies)) != (1, 1):
         return None
+    (moved,) = copies
     finished = written(copy, _finished(before, current))
     check(parse(finished))
     return LastStep(finished, (int(moved["offset"]), int(moved["size"])))

@@ -113,11 +113,18 @@ def _exclusive(source: Path) -> str | None:
 
 
 def _looped(source: Path, root: Path) -> str | None:
-    wanted = str(source.resolve())
     for backing in (root / "sys/block").glob("loop*/loop/backing_file"):
-        if backing.read_text(encoding="utf-8", errors="replace").rstrip("\n") == wanted:
+        path = Path(backing.read_text(encoding="utf-8", errors="replace").rstrip("\n"))
+        if path == source.resolve() or _same_file(path, source):
             return f"is in use as {backing.parent.parent.name}"
     return None
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -61,6 +61,7 @@ class Volumes:
             header_copy=_text(self._tools.header_copies.of(device)),
             encryption=asked.luks_uuid if asked is not None else None,
             encryption_begun=asked is not None and asked.phase == "begun",
+            encryption_heading=asked is not None and asked.phase == "heading",
         )
 
     def _device_mapper(self) -> bool:
@@ -93,9 +94,9 @@ class Volumes:
             Cryptsetup(self._tools.run, Path(mapper)).close(mapper)
         return True
 
-    def refuse_encryption(self, device: str, reason: str) -> None:
+    def refuse_encryption(self, device: str, reason: str, *, for_good: bool) -> None:
         """Tell whoever asked to encrypt `device`, if anybody did, why it is not to be."""
-        self._tools.encryptions.refuse(device, reason)
+        self._tools.encryptions.refuse(device, reason, for_good=for_good)
 
     def work(self, device: str, volume: "Volume | None", key: bytearray) -> Work:
         """Return the workbench for one device's steps. `key` stays the caller's, to be wiped."""

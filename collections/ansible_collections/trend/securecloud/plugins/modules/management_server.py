@@ -186,6 +186,7 @@ schema_version:
   type: int
 """
 
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -247,13 +248,19 @@ def initialise(command: Command, admin_token_file: str | None, check: bool) -> d
     return {**created, "changed": bool(created["changed"] or migrated["changed"])}
 
 
+def _can_be_asked(options: dict[str, Any]) -> bool:
+    """Say whether the program is there, and the credential without which it says nothing."""
+    credential = options["credential"]
+    return is_installed(options["command"]) and (not credential or os.path.exists(credential))
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     options, check = module.params, module.check_mode
 
     def work() -> dict[str, Any]:
-        if check and not is_installed(options["command"]):
+        if check and not _can_be_asked(options):
             return {"changed": True, "configured": True, "created": []}
         program, config = options["command"], options["config"]
         configured = configure(
