@@ -59,7 +59,7 @@ def _still_open(device: str, observed: Observed, volume: "Volume | None") -> Pla
 
 
 def _granted(observed: Observed, volume: "Volume") -> Plan:
-    if observed.encryption_heading and observed.content not in {Content.ABSENT, Content.UNKNOWN}:
+    if _headers_are_under_way(observed, volume):
         return (Action(Kind.ENCRYPT, f"LUKS headers are put on {volume.source}"),)
     problem = _obstacle(observed, volume)
     if problem is not None:
@@ -81,6 +81,13 @@ def _granted(observed: Observed, volume: "Volume") -> Plan:
     if volume.mount_point:
         steps.append(Action(Kind.MOUNT, f"belongs at {volume.mount_point}"))
     return tuple(steps)
+
+
+def _headers_are_under_way(observed: Observed, volume: "Volume") -> bool:
+    """Say whether the disk may look like anything; what it really is will be known by a digest."""
+    wanted = observed.encryption is not None and observed.encryption_heading
+    there = observed.content not in {Content.ABSENT, Content.UNKNOWN}
+    return wanted and there and not volume.read_only
 
 
 def _obstacle(observed: Observed, volume: "Volume") -> str | None:
