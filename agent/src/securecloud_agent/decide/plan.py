@@ -101,6 +101,11 @@ def _obstacle(observed: Observed, volume: "Volume") -> str | None:
             f"the server pins LUKS UUID {volume.luks_uuid}, but this machine knows"
             f" {observed.remembered_uuid or begun} as this device"
         )
+    if observed.header_problem is not None and observed.content is not Content.BLANK:
+        return (
+            f"the LUKS header on {volume.source} is refused: {observed.header_problem}"
+            f"{_way_back(observed, volume)}"
+        )
     return _WHY_NOT[observed.content](observed, volume, pins)
 
 
@@ -166,15 +171,6 @@ def _why_not_format(observed: Observed, volume: "Volume", pins: set[str]) -> str
     return None
 
 
-def _why_not_open(observed: Observed, volume: "Volume", pins: set[str]) -> str | None:
-    if observed.header_problem is not None:
-        return (
-            f"the LUKS header on {volume.source} is refused: {observed.header_problem}"
-            f"{_way_back(observed, volume)}"
-        )
-    return _replaced(observed, volume, pins)
-
-
 def _advice_on_other(observed: Observed, volume: "Volume", pins: set[str]) -> str:
     if not pins:
         return "; `securecloud-agent encrypt` encrypts a file system in place"
@@ -205,7 +201,7 @@ _WHY_NOT = {
     Content.UNKNOWN: _why_not_use,
     Content.ABSENT: _why_not_use,
     Content.BLANK: _why_not_format,
-    Content.LUKS: _why_not_open,
+    Content.LUKS: _replaced,
     Content.UNFINISHED: _why_not_continue,
     Content.OTHER: _why_not_encrypt,
 }
