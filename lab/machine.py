@@ -121,7 +121,7 @@ class Machine:
     def start(self, kernel_words: str = "", *, clock: str = "utc") -> None:
         """Switch the machine on; returns before it has booted.
 
-        `clock` is what its battery-backed clock says: `utc`, or for instance `2051-01-01T00:00:00`.
+        `clock` is what its battery-backed clock says: `utc`, or for instance `2035-01-01T00:00:00`.
         """
         if self.is_running():
             return

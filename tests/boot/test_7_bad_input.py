@@ -71,8 +71,9 @@ def test_a_damaged_header_is_put_back_as_the_message_says(api: Api, agent: Guest
 
 
 def test_a_clock_that_is_years_off(agent: Guest) -> None:
+    """Not more than fifteen: systemd believes no such clock, and sets it to its own release."""
     agent.machine.shut_down()
-    agent.machine.start(clock="2051-01-01T00:00:00")
+    agent.machine.start(clock="2035-01-01T00:00:00")
     comes_up(agent)
     until_told(agent, "has expired by this machine's clock")
     assert agent.mapped() == ["control"]
