@@ -10,6 +10,7 @@ _EXT_OFFSET = 1024
 _EXT_MAGIC = 0xEF53
 _EXT_64BIT = 0x80
 _EXT_LOG_BASE = 10
+_EXT_LARGEST_LOG = 6
 _XFS_MAGIC = b"XFSB"
 _READ_BYTES = 4096
 
@@ -41,7 +42,7 @@ def _ext(block: bytes) -> Extent | None:
     (magic,) = struct.unpack_from("<H", block, _EXT_OFFSET + 0x38)
     (incompatible,) = struct.unpack_from("<I", block, _EXT_OFFSET + 0x60)
     (blocks_high,) = struct.unpack_from("<I", block, _EXT_OFFSET + 0x150)
-    if magic != _EXT_MAGIC or log_size > 6:  # noqa: PLR2004 - blocks of 64 KiB at the most
+    if magic != _EXT_MAGIC or log_size > _EXT_LARGEST_LOG:
         return None
     if incompatible & _EXT_64BIT:
         blocks |= blocks_high << 32
