@@ -1,7 +1,9 @@
 """The main job, with the real cryptsetup on files and the simulator over TLS."""
 
 import json
+import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from securecloud_protocol.encoding import b64u_encode
 from securecloud_protocol.errors import ErrorCode
 
 from .certificates import Authority
-from .simulator import Management
+from .simulator import Device, Management
 
 
 def unlock(home, capsys, *arguments: str):
@@ -246,6 +248,38 @@ def test_unknown_device_is_named_by_the_server(home, enrolled, device, capsys):
     assert status == 1
     assert result["devices"][0]["code"] == "unknown_device"
     assert "not registered for this agent" in err
+    assert home.status()["devices"] == {}
+
+
+def test_device_that_was_taken_away_leaves_the_status(home, enrolled, management, device, capsys):
+    device.volume = replace(device.volume, source="/nowhere")
+    unlock(home, capsys)
+    assert home.status()["devices"]["data"]["outcome"] == "failed"
+    del management.devices["data"]
+    unlock(home, capsys)
+    assert home.status()["devices"] == {}
+
+
+@pytest.mark.parametrize("room", ["lineage", "devices", "encryptions"])
+def test_damaged_memory_of_one_device_keeps_no_other_from_its_key(
+    home, enrolled, management, device, tmp_path, capsys, room
+):
+    other = tmp_path / "other.img"
+    shutil.copy(device.volume.source, other)
+    management.devices["other"] = Device(replace(device.volume, source=str(other)))
+    damaged = home.state / room / "other.json"
+    damaged.parent.mkdir(exist_ok=True)
+    damaged.write_text('{"current": 1}')
+    status, result, _ = unlock(home, capsys)
+    assert status == 1
+    outcomes = {each["device"]: each for each in result["devices"]}
+    assert outcomes["data"]["volume"] == "verified"
+    assert outcomes["other"]["outcome"] == "failed"
+    assert f"{damaged} is damaged" in outcomes["other"]["detail"]
+    assert [claim.device for claim in management.evidence[-1].devices] == ["data"]
+    del management.devices["data"]
+    assert unlock(home, capsys)[0] == 1
+    assert len(management.evidence) == 1
 
 
 def test_missing_cryptsetup_names_its_package(

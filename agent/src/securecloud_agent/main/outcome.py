@@ -1,12 +1,14 @@
 """What came of a pass, and how it is remembered."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from securecloud_agent.errors import AgentError, printable
 from securecloud_agent.main.wiring import Agent
+
+_NOT_OURS = "unknown_device"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,26 @@ class Passed:
     check_interval: int
 
 
-def remember(agent: Agent, outcomes: Sequence[Outcome], server: str | None) -> None:
-    """Put the outcomes into status.json beside those of the other devices."""
+def remember(
+    agent: Agent, outcomes: Sequence[Outcome], server: str | None, *, all_devices: bool = False
+) -> None:
+    """Put the outcomes into status.json beside those of the other devices.
+
+    `server` is None when no server was asked, and `all_devices` says that it was asked for all
+    that this agent has: others are then gone from it.
+    """
     status: dict[str, Any] = agent.memory.status()
     at = datetime.fromtimestamp(int(agent.clocks.now()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    devices = status.get("devices", {})
+    released = agent.memory.devices()
+    before: dict[str, Any] = status.get("devices", {})
+    devices = {
+        name: outcome for name, outcome in before.items() if not all_devices or name in released
+    }
+    known = {*devices, *released}
+    # A name that somebody mistyped is no device of this machine.
+    outcomes = [
+        each for each in outcomes if each.device in known or (server and each.code != _NOT_OURS)
+    ]
     devices.update({each.device: {**asdict(each), "at": at} for each in outcomes})
     for each in outcomes:
         how = f"; {each.how}" if each.how else ""
@@ -55,7 +72,7 @@ def progress_of(agent: Agent, device: str) -> dict[str, Any] | None:
     return {**asdict(found), "percent": found.percent, "text": describe(found)}
 
 
-def failed(devices: Sequence[str], error: AgentError) -> tuple[Outcome, ...]:
+def failed(devices: Iterable[str], error: AgentError) -> tuple[Outcome, ...]:
     """Return outcomes for devices about which the server could not be asked."""
     blank = Outcome("", "failed", error.code, printable(error), "closed", "", None)
     return tuple(replace(blank, device=device) for device in devices)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from securecloud_protocol.agent import Exchange
 from securecloud_protocol.errors import ProtocolError
@@ -25,9 +26,10 @@ from securecloud_agent.decide.plan import claim
 from securecloud_agent.errors import AgentError, warn, warned
 from securecloud_agent.main.device import DeviceWork
 from securecloud_agent.main.notify import notify_ready
-from securecloud_agent.main.outcome import Outcome, Passed, remember
+from securecloud_agent.main.outcome import Outcome, Passed, failed, remember
 from securecloud_agent.main.wiring import Agent
 from securecloud_agent.probes.collect import collect
+from securecloud_agent.state.files import StateError
 from securecloud_agent.state.identity import identity_key, require_enrolled
 from securecloud_agent.state.memory import SeenHead
 from securecloud_agent.traces import forget
@@ -88,15 +90,40 @@ class _Pass:
 
     def _run_once(self, devices: tuple[str, ...], deadline: Deadline) -> Passed:
         session = self._open(devices, deadline)
+        damaged = self._damaged(session.core.devices)
+        if damaged:
+            session.close()
+            session = self._open_without(damaged, session, deadline)
         keys: dict[str, bytes | None] = {}
         try:
             release = session.release(self._evidence(session))
             keys = {each.device: each.key for each in release.decisions}
             self._accept_audit_head(release)
-            return self._follow(session, release)
+            return self._follow(session, release, damaged, all_devices=not devices)
         finally:
             session.close()
             self._forget(keys)
+
+    def _damaged(self, devices: Sequence[str]) -> dict[str, StateError]:
+        """Return the devices of which this machine remembers something that it cannot read."""
+        damaged = {}
+        for device in devices:
+            try:
+                self._memory.lineage(device)
+                self._memory.device(device)
+                self._memory.encryption(device)
+            except StateError as error:
+                damaged[device] = error
+        return damaged
+
+    def _open_without(
+        self, damaged: dict[str, StateError], session: Session, deadline: Deadline
+    ) -> Session:
+        """Ask for the others: one device's damage must not keep them from their keys."""
+        sound = tuple(device for device in session.core.devices if device not in damaged)
+        if not sound:
+            raise next(iter(damaged.values()))
+        return self._open(sound, deadline)
 
     def _forget(self, keys: dict[str, bytes | None]) -> None:
         # An encryption in place needs its key for hours; when it ends, another pass gets it again.
@@ -148,7 +175,14 @@ class _Pass:
         if (seen.size, seen.root) != (head.size, head.root):
             self._memory.remember_head(SeenHead(head.size, head.root))
 
-    def _follow(self, session: Session, release: ReleaseBody) -> Passed:
+    def _follow(
+        self,
+        session: Session,
+        release: ReleaseBody,
+        damaged: dict[str, StateError],
+        *,
+        all_devices: bool,
+    ) -> Passed:
         # On disk before anything else: without it the next exchange would look like a clone's.
         for decision in release.decisions:
             if decision.lineage is not None:
@@ -158,10 +192,17 @@ class _Pass:
         notify_ready()
         self._volumes.settle()
         self._acknowledge(session, [each.ack for each in done if each.ack is not None])
-        outcomes = tuple(each.outcome for each in done)
+        outcomes = (*(each.outcome for each in done), *self._not_asked(damaged))
         with warned("the outcome could not be remembered"):
-            remember(self._agent, outcomes, session.url)
+            remember(self._agent, outcomes, session.url, all_devices=all_devices)
         return Passed(any(each.changed for each in done), outcomes, release.check_interval)
+
+    def _not_asked(self, damaged: dict[str, StateError]) -> tuple[Outcome, ...]:
+        return tuple(
+            replace(each, volume=str(self._volumes.state(device)))
+            for device, error in damaged.items()
+            for each in failed([device], error)
+        )
 
     def _acknowledge(self, session: Session, results: Sequence[AckResult]) -> None:
         if not results:
