@@ -132,6 +132,8 @@ class Machine:
             "-rtc",
             f"base={clock}",
         ]
+        # Mitogen binds what it starts to one processor, where all machines would have to run.
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise LabError(f"{self.name} does not start: {done.stderr.strip()}")
@@ -161,7 +163,10 @@ class Machine:
         return devices
 
     def _boot(self, more: str) -> list[str]:
-        words = "root=/dev/nvme0n1 rw console=ttyS0 quiet net.ifnames=0 mitigations=off"
+        # Without tsc=reliable Linux takes the HPET for a clock, for each reading of which the
+        # emulated processors wait for each other: timers then fire again before they are handled,
+        # and a machine on a busy host hangs in its boot.
+        words = "root=/dev/nvme0n1 rw console=ttyS0 quiet net.ifnames=0 mitigations=off tsc=reliable"
         return [
             *("-name", f"securecloud-{self.name}", "-daemonize"),
             *("-pidfile", str(self.directory / "qemu.pid")),
