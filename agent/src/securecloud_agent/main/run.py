@@ -87,6 +87,8 @@ class Service:
             pause = self.one_pass()
             if not ready and not self._reached and self._agent.clocks.monotonic() < give_up:
                 pause = min(pause, _BOOT_RETRY)
+                # Tries this close to each other say nothing of how long the server will be away.
+                self._failures = 0
             else:
                 # Whatever waits at boot waits no longer than this.
                 ready = True
