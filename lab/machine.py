@@ -166,14 +166,15 @@ class Machine:
         # Without tsc=reliable Linux takes the HPET for a clock, for each reading of which the
         # emulated processors wait for each other: timers then fire again before they are handled,
         # and a machine on a busy host hangs in its boot.
-        words = "root=/dev/nvme0n1 rw console=ttyS0 quiet net.ifnames=0 mitigations=off tsc=reliable"
+        clock = "tsc=reliable"
+        words = "root=/dev/nvme0n1 rw console=ttyS0 quiet net.ifnames=0 mitigations=off"
         return [
             *("-name", f"securecloud-{self.name}", "-daemonize"),
             *("-pidfile", str(self.directory / "qemu.pid")),
             *("-serial", f"file:{self.serial_log}"),
             *("-qmp", f"unix:{self.facts.sockets}/qmp,server=on,wait=off"),
             *("-kernel", self.facts.kernel),
-            *("-append", f"{words} systemd.hostname={self.name} {more}".rstrip()),
+            *("-append", f"{words} {clock} systemd.hostname={self.name} {more}".rstrip()),
         ]
 
     def pid(self) -> int | None:
