@@ -4,6 +4,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -304,12 +305,13 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-def server(tmp_path: Path, clock: Clock) -> Iterator[Server]:
+@contextmanager
+def serve(directory: Path, clock: Clock) -> Iterator[Server]:
+    """Serve from new files in `directory`, with a policy for machines that are called web."""
     settings = parse_settings(
         {
-            "storage": {"url": f"sqlite:///{tmp_path}/securecloud.db"},
-            "keystore": {"master_key": f"file:{tmp_path}/master.key"},
+            "storage": {"url": f"sqlite:///{directory}/securecloud.db"},
+            "keystore": {"master_key": f"file:{directory}/master.key"},
         }
     )
     installation.prepare(settings, clock=clock)
@@ -319,6 +321,12 @@ def server(tmp_path: Path, clock: Clock) -> Iterator[Server]:
     server.policy("web", APPROVE)
     yield server
     application.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path, clock: Clock) -> Iterator[Server]:
+    with serve(tmp_path, clock) as server:
+        yield server
 
 
 @pytest.fixture
