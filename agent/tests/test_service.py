@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+from dataclasses import replace
 
 from securecloud_agent.errors import AgentError
 from securecloud_agent.main.outcome import Outcome, Passed
@@ -155,3 +156,37 @@ def test_server_that_went_away_locks_nothing(home, enrolled, device, listener, n
     assert home.status()["devices"]["data"]["code"] == "unreachable"
     assert enrolled.marks.has("verified", "data")
     assert json.loads((home.state / "status.json").read_text())["server"] == listener.url
+
+
+class Scripted:
+    """A watch that tells of these changes, look by look."""
+
+    def __init__(self, *looks: list[str]) -> None:
+        self._looks = list(looks)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def changed(self, now: float) -> list[str]:
+        return self._looks.pop(0) if self._looks else []
+
+
+def test_watched_fact_that_changes_cuts_the_wait_short(enrolled, clock, capsys):
+    watching = replace(passed(), watch=Scripted([], [], ["users", "packages"]))
+    script = Script(enrolled, watching, passed())
+    wait = script.service._wait
+    script.service._wait = lambda event, seconds: (clock.pause(seconds), wait(event, seconds))
+    assert script.run() == [5, 5, 5, 300]
+    assert "this may have changed: users, packages" in capsys.readouterr().err
+
+
+def test_waiting_with_a_watch_takes_as_long_as_without(enrolled, clock):
+    script = Script(enrolled, replace(passed(), check_interval=12, watch=Scripted()), passed())
+    wait = script.service._wait
+    script.service._wait = lambda event, seconds: (clock.pause(seconds), wait(event, seconds))
+    assert script.run() == [5, 5, 2, 300]
+
+
+def test_being_told_to_stop_ends_the_watch(enrolled):
+    script = Script(enrolled, replace(passed(), watch=Scripted(["users"])))
+    assert script.run() == [5]

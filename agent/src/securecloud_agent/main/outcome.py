@@ -7,6 +7,7 @@ from typing import Any
 
 from securecloud_agent.errors import AgentError, printable
 from securecloud_agent.main.wiring import Agent
+from securecloud_agent.probes.watch import Watch
 
 _NOT_OURS = "unknown_device"
 
@@ -26,11 +27,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """The outcome of one pass. `check_interval` is in seconds."""
+    """The outcome of one pass. `check_interval` is in seconds; `watch` has what it looked at."""
 
     changed: bool
     outcomes: tuple[Outcome, ...]
     check_interval: int
+    watch: Watch | None = None
 
 
 def remember(

@@ -29,6 +29,7 @@ from securecloud_agent.main.notify import notify_ready
 from securecloud_agent.main.outcome import Outcome, Passed, failed, remember
 from securecloud_agent.main.wiring import Agent
 from securecloud_agent.probes.collect import collect
+from securecloud_agent.probes.watch import Watch
 from securecloud_agent.state.files import StateError
 from securecloud_agent.state.identity import identity_key, require_enrolled
 from securecloud_agent.state.memory import SeenHead
@@ -64,6 +65,7 @@ class _Pass:
         self._agent = agent
         self._memory = agent.memory
         self._volumes: Volumes = agent.volumes()
+        self._watch: Watch | None = None
         self._peers = Peers(agent.settings.ca_file, agent.clocks.now)
         known = require_enrolled(agent.settings.state_dir)
         self._caller = Caller(
@@ -166,7 +168,10 @@ class _Pass:
             for device in session.core.devices
         )
         budget = max(1, session.core.lifetime - _EVIDENCE_RESERVE)
-        facts = collect(session.core.facts, self._agent.probe_context(), budget)
+        context = self._agent.probe_context()
+        # Before the facts are collected: what changes meanwhile is then noticed.
+        self._watch = Watch(session.core.facts, context)
+        facts = collect(session.core.facts, context, budget)
         return EvidenceBody(__version__, self._agent.boot_id, claims, facts)
 
     def _accept_audit_head(self, release: ReleaseBody) -> None:
@@ -195,7 +200,8 @@ class _Pass:
         outcomes = (*(each.outcome for each in done), *self._not_asked(damaged))
         with warned("the outcome could not be remembered"):
             remember(self._agent, outcomes, session.url, all_devices=all_devices)
-        return Passed(any(each.changed for each in done), outcomes, release.check_interval)
+        changed = any(each.changed for each in done)
+        return Passed(changed, outcomes, release.check_interval, self._watch)
 
     def _not_asked(self, damaged: dict[str, StateError]) -> tuple[Outcome, ...]:
         return tuple(

@@ -16,6 +16,7 @@ from securecloud_agent.main.notify import notify_ready, notify_status, notify_st
 from securecloud_agent.main.outcome import Outcome, Passed, failed, remember
 from securecloud_agent.main.passes import make_pass, warm_up
 from securecloud_agent.main.wiring import Agent, make_agent
+from securecloud_agent.probes.watch import Watch
 from securecloud_agent.state.files import only_instance
 
 _CHECK_INTERVAL = 300
@@ -23,6 +24,7 @@ _BOOT_RETRY = 0.5
 _STOPPING_SECONDS = 60
 # Routes and addresses are told by the kernel; a name server that answers at last is not.
 _NETWORK_POLL = 0.25
+_WATCH_POLL = 5.0
 
 Pass = Callable[[Agent, tuple[str, ...]], Passed]
 
@@ -62,6 +64,7 @@ class Service:
         self._failures = 0
         self._reached = False
         self._told: dict[str, str] = {}
+        self._watch: Watch | None = None
 
     def on_stop(self, _number: int, _frame: FrameType | None) -> None:
         """End after the pass under way."""
@@ -95,8 +98,23 @@ class Service:
                 notify_ready()
             # A signal between the pass and here has set the event already, so nothing is missed.
             if not self._stopping:
-                self._wait(self._wake, pause)
+                self._pause(pause)
         say("stopped; open volumes stay open")
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, but no longer than until somebody wakes the service or a watched fact changes."""
+        clocks = self._agent.clocks
+        end = clocks.monotonic() + seconds
+        while self._watch and seconds > _WATCH_POLL:
+            self._wait(self._wake, _WATCH_POLL)
+            changed = [] if self._wake.is_set() else self._watch.changed(clocks.monotonic())
+            if changed:
+                say(f"checking now, for this may have changed: {', '.join(changed)}")
+            if changed or self._wake.is_set():
+                return
+            seconds = end - clocks.monotonic()
+        if seconds > 0:
+            self._wait(self._wake, seconds)
 
     def _await_network(self, give_up: float) -> None:
         """Wait for a route to a server: the service starts before the network does."""
@@ -114,6 +132,7 @@ class Service:
             broken = any(each.outcome == "failed" for each in passed.outcomes)
             self._failures = self._failures + 1 if broken else 0
             self._reached = True
+            self._watch = passed.watch
         except AgentError as error:
             self._failures += 1
             # How a server is away differs from try to try.

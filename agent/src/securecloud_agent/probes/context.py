@@ -14,6 +14,10 @@ _LARGEST_FILE = 64 * 1024 * 1024
 _PIECE = 65536
 
 
+Glance = tuple[Any, ...] | str
+"""Something to compare with a later one; differs when the fact may have changed."""
+
+
 class ProbeError(AgentError):
     """A fact cannot be had; the text becomes the fact's error."""
 
@@ -50,6 +54,19 @@ class Context:
     def optional_text(self, absolute: str) -> str | None:
         """Return the file's text, or None when there is no such file."""
         return self.text(absolute) if self.path(absolute).exists() else None
+
+    def stamps(self, *absolutes: str) -> Glance:
+        """Return for each path something that changes with it; not by its name alone, nor by
+        times that anybody may set.
+        """
+        return tuple(self._stamp(absolute) for absolute in absolutes)
+
+    def _stamp(self, absolute: str) -> tuple[str, int, int, int] | None:
+        try:
+            found = self.path(absolute).lstat()
+        except OSError:
+            return None
+        return absolute, found.st_ctime_ns, found.st_ino, found.st_size
 
     def processes(self) -> Iterator[tuple[int, Path]]:
         """Give the id and the /proc folder of each process."""

@@ -1,6 +1,6 @@
 """Fact `enabled_units`: which systemd units start by themselves."""
 
-from securecloud_agent.probes.context import Context
+from securecloud_agent.probes.context import Context, Glance
 
 _FOLDERS = ("/etc/systemd/system", "/run/systemd/system")
 _KINDS = ("wants", "requires", "upholds")
@@ -21,4 +21,16 @@ def collect(context: Context, _args: tuple[str, ...]) -> list[str]:
             for link in context.path(folder).glob(f"*.{kind}/*")
             if link.is_symlink()
         }
+    )
+
+
+def glance(context: Context, _args: tuple[str, ...]) -> Glance:
+    """Return what changes with the fact, see watch.py."""
+    return context.stamps(
+        *(
+            f"{folder}/{found.name}"
+            for folder in _FOLDERS
+            for kind in _KINDS
+            for found in context.path(folder).glob(f"*.{kind}")
+        )
     )

@@ -4,7 +4,7 @@ import hashlib
 import os
 import stat
 
-from securecloud_agent.probes.context import Context
+from securecloud_agent.probes.context import Context, Glance
 
 _LARGEST = 64 * 1024 * 1024
 _CHUNK = 1024 * 1024
@@ -18,6 +18,11 @@ def collect(context: Context, args: tuple[str, ...]) -> dict[str, str]:
     """
     digests = {path: _digest(context, path) for path in args if _is_plain(path)}
     return {path: digest for path, digest in digests.items() if digest is not None}
+
+
+def glance(context: Context, args: tuple[str, ...]) -> Glance:
+    """Return what changes with the fact, see watch.py."""
+    return context.stamps(*filter(_is_plain, args))
 
 
 def _is_plain(path: str) -> bool:

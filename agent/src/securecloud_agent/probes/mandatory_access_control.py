@@ -1,11 +1,16 @@
 """Fact `mandatory_access_control`: SELinux and AppArmor."""
 
-from securecloud_agent.probes.context import Context
+from securecloud_agent.probes.context import Context, Glance
 
 
 def collect(context: Context, _args: tuple[str, ...]) -> dict[str, str]:
     """Return `{selinux, apparmor}`."""
     return {"selinux": _selinux(context), "apparmor": _apparmor(context)}
+
+
+def glance(context: Context, _args: tuple[str, ...]) -> Glance:
+    """Return what changes with the fact, see watch.py."""
+    return tuple(collect(context, ()).items())
 
 
 def _selinux(context: Context) -> str:

@@ -5,7 +5,7 @@ import os
 import struct
 from typing import Any
 
-from securecloud_agent.probes.context import Context, ProbeError
+from securecloud_agent.probes.context import Context, Glance, ProbeError
 
 # Socket states of the kernel: TCP_LISTEN; an unconnected UDP socket stands as TCP_CLOSE.
 _TABLES = {"tcp": ("tcp", "0A"), "tcp6": ("tcp", "0A"), "udp": ("udp", "07"), "udp6": ("udp", "07")}
@@ -16,6 +16,21 @@ _IPV6_DIGITS = 32
 
 def collect(context: Context, _args: tuple[str, ...]) -> list[dict[str, Any]]:
     """Return a sorted list of `{protocol, address, port, process}`."""
+    listening = _listening(context)
+    owners = _owners(context) if listening else {}
+    return [
+        {"protocol": protocol, "address": address, "port": port, "process": owners.get(inode)}
+        for (protocol, address, port), inode in sorted(listening.items())
+    ]
+
+
+def glance(context: Context, _args: tuple[str, ...]) -> Glance:
+    """Return what changes with the fact, see watch.py: who owns the sockets is dear to know."""
+    return tuple(sorted(_listening(context)))
+
+
+def _listening(context: Context) -> dict[tuple[str, str, int], str]:
+    """Map (protocol, address, port) to the socket's inode."""
     listening = {}
     for table, (protocol, state) in _TABLES.items():
         text = context.optional_text(f"/proc/net/{table}") or ""
@@ -24,11 +39,7 @@ def collect(context: Context, _args: tuple[str, ...]) -> list[dict[str, Any]]:
             if found is not None:
                 address, port, inode = found
                 listening[protocol, address, port] = inode
-    owners = _owners(context) if listening else {}
-    return [
-        {"protocol": protocol, "address": address, "port": port, "process": owners.get(inode)}
-        for (protocol, address, port), inode in sorted(listening.items())
-    ]
+    return listening
 
 
 def _parse(line: str, state: str) -> tuple[str, int, str] | None:

@@ -2,7 +2,7 @@
 
 import shlex
 
-from securecloud_agent.probes.context import Context, ProbeError
+from securecloud_agent.probes.context import Context, Glance, ProbeError
 
 
 def collect(context: Context, _args: tuple[str, ...]) -> dict[str, str]:
@@ -14,6 +14,11 @@ def collect(context: Context, _args: tuple[str, ...]) -> dict[str, str]:
         "version_id": values.get("VERSION_ID", ""),
         "name": values.get("PRETTY_NAME", values.get("NAME", "Linux")),
     }
+
+
+def glance(context: Context, _args: tuple[str, ...]) -> Glance:
+    """Return what changes with the fact, see watch.py."""
+    return context.stamps("/etc/os-release", "/usr/lib/os-release")
 
 
 def parse(text: str) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """Fact `packages`: what is installed, from dpkg's status file or rpm."""
 
-from securecloud_agent.probes.context import Context, ProbeError
+from securecloud_agent.probes.context import Context, Glance, ProbeError
 
 _DPKG = "/var/lib/dpkg/status"
+RPM_TRACES = ("/var/lib/rpm/rpmdb.sqlite", "/var/lib/rpm/Packages")
 _RPM = ("rpm", "-qa", "--qf", "%{NAME}\\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\\n")
 
 
@@ -10,6 +11,11 @@ def collect(context: Context, args: tuple[str, ...]) -> dict[str, str]:
     """Return `{name: version}` of the packages in `args`, of all without any."""
     found = _dpkg(context) if context.path(_DPKG).exists() else _rpm(context)
     return {name: found[name] for name in args if name in found} if args else found
+
+
+def glance(context: Context, _args: tuple[str, ...]) -> Glance:
+    """Return what changes with the fact, see watch.py."""
+    return context.stamps(_DPKG, *RPM_TRACES)
 
 
 def _dpkg(context: Context) -> dict[str, str]:

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from securecloud_agent.probes.context import Context, ProbeError
+from securecloud_agent.probes.context import Context, Glance, ProbeError
+from securecloud_agent.probes.packages import RPM_TRACES
 
 _DAY = 86400
 _APT = (
@@ -25,7 +26,7 @@ _APT_TRACES = (
     "/var/log/dpkg.log",
     "/var/lib/dpkg/status",
 )
-_RPM_TRACES = ("/var/lib/rpm/rpmdb.sqlite", "/var/lib/rpm/Packages")
+_APT_LISTS = ("/var/lib/apt/lists",)
 _REBOOT_MARKS = ("/run/reboot-required", "/var/run/reboot-required")
 
 
@@ -35,9 +36,14 @@ def collect(context: Context, _args: tuple[str, ...]) -> dict[str, int | bool]:
     pending = _pending_apt(context) if debian else _pending_dnf(context)
     return {
         "pending_security_updates": pending,
-        "days_since_update": _days(context, _APT_TRACES if debian else _RPM_TRACES),
+        "days_since_update": _days(context, _APT_TRACES if debian else RPM_TRACES),
         "reboot_required": any(context.path(mark).exists() for mark in _REBOOT_MARKS),
     }
+
+
+def glance(context: Context, _args: tuple[str, ...]) -> Glance:
+    """Return what changes with the fact, see watch.py."""
+    return context.stamps(*_APT_TRACES, *_APT_LISTS, *RPM_TRACES, *_REBOOT_MARKS)
 
 
 def _pending_apt(context: Context) -> int:

@@ -1,6 +1,6 @@
 """Fact `users`: who could log in."""
 
-from securecloud_agent.probes.context import Context
+from securecloud_agent.probes.context import Context, Glance
 
 _NO_LOGIN = frozenset({"nologin", "false", "sync", "halt", "shutdown"})
 _FIELDS = 7
@@ -15,3 +15,8 @@ def collect(context: Context, _args: tuple[str, ...]) -> list[str]:
         if len(fields) == _FIELDS and fields[6].strip().rpartition("/")[2] not in _NO_LOGIN:
             found.add(fields[0])
     return sorted(found)
+
+
+def glance(context: Context, _args: tuple[str, ...]) -> Glance:
+    """Return what changes with the fact, see watch.py."""
+    return context.stamps("/etc/passwd")
