@@ -13,6 +13,7 @@ from securecloud_agent.errors import ConfigError
 from securecloud_agent.probes import collect as collecting
 from securecloud_agent.probes.collect import PROBES, SUPPLIED, clean, collect, names
 from securecloud_agent.probes.context import Context, ProbeError
+from securecloud_agent.probes.network_services import _unit
 from securecloud_agent.probes.patch_level import count_security_installs
 from securecloud_agent.providers.plain import Plain
 from securecloud_agent.providers.provider import load
@@ -176,13 +177,36 @@ def test_listening_sockets_with_their_processes(machine):
     any6 = kernel_address(bytes(15) + b"\x01")
     machine.put("/proc/net/udp6", SOCKETS.format(any4=any6, local4=any6).replace(" 0A ", " 07 "))
     machine.put("/proc/99/comm", "nginx\n")
+    machine.put("/proc/99/cgroup", "0::/system.slice/nginx.service/worker\n")
     (machine.root / "proc/99/fd").mkdir()
     (machine.root / "proc/99/fd/7").symlink_to("socket:[4242]")
     (machine.root / "proc/99/fd/8").symlink_to("/dev/null")
+    # The process that made the socket and handed it over holds it, too.
+    machine.put("/proc/1/comm", "systemd\n")
+    machine.put("/proc/1/cgroup", "0::/init.scope\n")
+    (machine.root / "proc/1/fd").mkdir()
+    (machine.root / "proc/1/fd/9").symlink_to("socket:[4242]")
+    owner = {"process": "nginx", "unit": "nginx.service"}
     assert machine.value("network_services") == [
-        {"protocol": "tcp", "address": "0.0.0.0", "port": 443, "process": "nginx"},
-        {"protocol": "udp", "address": "::1", "port": 443, "process": "nginx"},
+        {"protocol": "tcp", "address": "0.0.0.0", "port": 443, **owner},
+        {"protocol": "udp", "address": "::1", "port": 443, **owner},
     ]
+
+
+@pytest.mark.parametrize(
+    ("groups", "unit"),
+    [
+        ("0::/system.slice/ssh.service\n", "ssh.service"),
+        ("0::/user.slice/user-0.slice/session-1.scope\n", "session-1.scope"),
+        ("0::/user.slice/user@0.service/app.slice/x.service\n", "x.service"),
+        ("12:cpu:/a.service\n1:name=systemd:/system.slice/b.service\n0::/\n", "b.service"),
+        ("0::/docker/0123\n", None),
+        ("", None),
+        ("nonsense\n0:\n::\n", None),
+    ],
+)
+def test_unit_of_a_process(groups, unit):
+    assert _unit(groups) == unit
 
 
 def test_socket_table_that_lies_is_an_error(machine):

@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import struct
+from pathlib import Path
 from typing import Any
 
 from securecloud_agent.probes.context import Context, Glance, ProbeError
@@ -10,17 +11,23 @@ from securecloud_agent.probes.context import Context, Glance, ProbeError
 # Socket states of the kernel: TCP_LISTEN; an unconnected UDP socket stands as TCP_CLOSE.
 _TABLES = {"tcp": ("tcp", "0A"), "tcp6": ("tcp", "0A"), "udp": ("udp", "07"), "udp6": ("udp", "07")}
 _COLUMNS = 10
+_UNIT_KINDS = (".service", ".socket", ".scope")
 _IPV4_DIGITS = 8
 _IPV6_DIGITS = 32
 
 
 def collect(context: Context, _args: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return a sorted list of `{protocol, address, port, process}`."""
+    """Return a sorted list of `{protocol, address, port, process, unit}`.
+
+    `unit` is the systemd unit that the process belongs to; both are None where nobody owns the
+    socket, as with the kernel's own.
+    """
     listening = _listening(context)
     owners = _owners(context) if listening else {}
     return [
-        {"protocol": protocol, "address": address, "port": port, "process": owners.get(inode)}
+        {"protocol": protocol, "address": address, "port": port, "process": process, "unit": unit}
         for (protocol, address, port), inode in sorted(listening.items())
+        for process, unit in [owners.get(inode, (None, None))]
     ]
 
 
@@ -61,20 +68,39 @@ def _address(digits: str) -> str:
     return str(ipaddress.ip_address(struct.pack(f"={len(words)}I", *words)))
 
 
-def _owners(context: Context) -> dict[str, str]:
-    """Map socket inodes to process names; other users' processes need root."""
-    owners: dict[str, str] = {}
-    for _, folder in context.processes():
+def _owners(context: Context) -> dict[str, tuple[str, str | None]]:
+    """Map socket inodes to process name and unit; other users' processes need root."""
+    owners: dict[str, tuple[str, str | None]] = {}
+    # systemd holds the sockets of its socket units, too: whoever serves them says more.
+    for _, folder in sorted(context.processes(), reverse=True):
         try:
             links = list(os.scandir(folder / "fd"))
-            name = (folder / "comm").read_text(encoding="utf-8", errors="replace").strip()
+            name = _read(folder / "comm").strip()
+            unit = _unit(_read(folder / "cgroup"))
         except OSError:
             continue
         for link in links:
             inode = _socket_inode(link.path)
             if inode is not None:
-                owners.setdefault(inode, name)
+                owners.setdefault(inode, (name, unit))
     return owners
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _unit(groups: str) -> str | None:
+    """Return the innermost unit in the text of /proc/PID/cgroup, see cgroups(7)."""
+    for line in groups.splitlines():
+        # Version 2, or systemd's own hierarchy of version 1.
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if (number, controllers) == ("0", "") or controllers == "name=systemd":
+            units = [name for name in path.split("/") if name.endswith(_UNIT_KINDS)]
+            if units:
+                return units[-1]
+    return None
 
 
 def _socket_inode(link: str) -> str | None:

@@ -39,7 +39,9 @@ def _is_string(value: Any) -> bool:
 
 def _are_services(value: Any) -> bool:
     return ports_of(value) is not None and all(
-        type(service.get("address")) is str and type(service.get("process")) in _OPTIONAL_TEXT
+        type(service.get("address")) is str
+        and type(service.get("process")) in _OPTIONAL_TEXT
+        and type(service.get("unit")) in _OPTIONAL_TEXT
         for service in value
     )
 

@@ -129,7 +129,7 @@ _FACTS = (
     FactSpec(
         "network_services",
         "Sockets on which the machine listens, loopback included",
-        field=Field(FieldType.SERVICES, "list of {protocol, address, port, process}"),
+        field=Field(FieldType.SERVICES, "list of {protocol, address, port, process, unit}"),
     ),
     FactSpec(
         "enabled_units",
