@@ -131,6 +131,11 @@ bench: $(VENV)/.ready ## cold key releases beside OpenBao; writes benchmarks/out
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -r benchmarks/requirements.txt
 	@$(BIN)/python -m benchmarks.release
 
+.PHONY: bench-policy
+bench-policy: $(VENV)/.ready ## a policy of ten rules beside Cedar; writes benchmarks/out/policy.json
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -r benchmarks/requirements.txt
+	@$(BIN)/python -m benchmarks.policy
+
 .PHONY: bench-boot
 bench-boot: export ANSIBLE_STRATEGY_PLUGINS = $(MITOGEN)/plugins/strategy
 bench-boot: export ANSIBLE_STRATEGY = mitogen_linear
