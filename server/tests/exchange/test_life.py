@@ -29,6 +29,7 @@ DEVICE = "web1-data"
 PERSON = Actor("cli", "alice")
 DELAY = 600
 LIFETIME = 3600
+WAITS = st.sampled_from([0, 1, DELAY - 1, DELAY, LIFETIME - 1, LIFETIME])
 ENDINGS = st.sampled_from(["acknowledged", "not acknowledged", "release lost"])
 ACTIONS: dict[str, dict[str, Any]] = {
     "approve": {"action": "approve"},
@@ -87,27 +88,35 @@ class Life(RuleBasedStateMachine):
     @rule(
         on_match=st.sampled_from(sorted(ACTIONS)),
         on_fail=st.sampled_from(["manual", "deny", "approve_after"]),
+        ending=ENDINGS,
     )
+    def change_policy_and_ask(self, on_match: str, on_fail: str, ending: str) -> None:
+        self.put_policy(on_match, on_fail)
+        self.ask_for_the_key(ending)
+
     def put_policy(self, on_match: str, on_fail: str) -> None:
         self.policy = {"on_match": on_match, "on_fail": on_fail}
         text = {name: ACTIONS[action] for name, action in self.policy.items()}
-        self.server.policy("web", {"rules": [HOST_RULE], "force": True, **text})
+        description = f"written at {len(self.server.events())}"
+        self.server.policy(
+            "web", {"rules": [HOST_RULE], "force": True, "description": description, **text}
+        )
         self.start_anew()
 
-    @rule(approves=st.booleans())
-    def ask_and_decide(self, approves: bool) -> None:
+    @rule(approves=st.booleans(), seconds=WAITS, ending=ENDINGS)
+    def ask_decide_and_ask(self, approves: bool, seconds: int, ending: str) -> None:
         self.ask_for_the_key("acknowledged")
         waiting = [each for each in self.server.requests(DEVICE) if each.state == life.PENDING]
-        if not waiting:
-            return
-        (request,) = waiting
-        service = self.server.application.admin.key_requests
-        (service.approve if approves else service.deny)(PERSON, request.request_id, "I looked")
-        asked_by = (request.boot_id, request.matched)
-        if approves and asked_by == (self.honest.boot_id, self.complies):
-            self.approved_until = self.now + LIFETIME
-        if not approves:
-            self.start_anew()
+        for request in waiting:
+            service = self.server.application.admin.key_requests
+            decide = service.approve if approves else service.deny
+            decide(PERSON, request.request_id, "I looked")
+            asked_by = (request.boot_id, request.matched)
+            if approves and asked_by == (self.honest.boot_id, self.complies):
+                self.approved_until = self.now + LIFETIME
+            if not approves:
+                self.start_anew()
+        self.wait_and_ask(seconds, ending)
 
     @rule(what=st.sampled_from(["usable", "enabled"]))
     def bar_and_unbar(self, what: str) -> None:
@@ -132,15 +141,20 @@ class Life(RuleBasedStateMachine):
 
     # --- time and the machine
 
-    @rule(seconds=st.sampled_from([1, DELAY // 2, DELAY, LIFETIME, 86400]), ending=ENDINGS)
+    @rule(seconds=WAITS, ending=ENDINGS)
+    def ask_wait_and_ask(self, seconds: int, ending: str) -> None:
+        self.ask_for_the_key(ending)
+        self.wait_and_ask(seconds, ending)
+
     def wait_and_ask(self, seconds: int, ending: str) -> None:
         self.server.clock.forward(seconds)
         self.ask_for_the_key(ending)
 
-    @rule()
-    def reboot(self) -> None:
+    @rule(ending=ENDINGS)
+    def reboot_and_ask(self, ending: str) -> None:
         self.honest.reboot()
         self.start_anew()
+        self.ask_for_the_key(ending)
 
     @rule(complies=st.booleans())
     def change_host_name(self, complies: bool) -> None:
@@ -235,8 +249,8 @@ def test_a_key_goes_only_where_it_may_go(tmp_path_factory: pytest.TempPathFactor
     run_state_machine_as_test(
         lambda: Life(serve(tmp_path_factory.mktemp("life"), Clock())),
         settings=settings(
-            max_examples=25,
-            stateful_step_count=30,
+            max_examples=30,
+            stateful_step_count=20,
             derandomize=True,
             database=None,
             deadline=None,
