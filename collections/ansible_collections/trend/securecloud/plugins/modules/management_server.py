@@ -129,8 +129,8 @@ options:
         type: int
   evidence:
     description:
-      - How much of each device's evidence is kept, so that drafts of policies can be replayed on it.
-        The last document always is.
+      - How much of each device's evidence is kept, so that drafts of policies can be replayed on
+        it. The last document always is.
     type: dict
     suboptions:
       history:
