@@ -131,6 +131,10 @@ bench: $(VENV)/.ready ## cold key releases beside OpenBao; writes benchmarks/out
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -r benchmarks/requirements.txt
 	@$(BIN)/python -m benchmarks.release
 
+.PHONY: bench-replay
+bench-replay: $(VENV)/.ready ## a draft policy replayed on a fleet of 1,000; writes benchmarks/out/replay.json
+	@$(BIN)/python -m benchmarks.replay
+
 .PHONY: bench-boot
 bench-boot: export ANSIBLE_STRATEGY_PLUGINS = $(MITOGEN)/plugins/strategy
 bench-boot: export ANSIBLE_STRATEGY = mitogen_linear

@@ -115,6 +115,12 @@ class Evaluation:
     _results: tuple[RuleResult, ...] | None = field(default=None, init=False, repr=False)
 
     @property
+    def failing(self) -> tuple[str, ...]:
+        """Return the paths of the rules that did not pass, in the order of the policy."""
+        pairs = zip(self._leaves, self._outcomes, strict=True)
+        return tuple(leaf.path for leaf, found in pairs if found is not leaf.wanted)
+
+    @property
     def results(self) -> tuple[RuleResult, ...]:
         """Return every rule with its outcome, in the order of the policy; built on first use."""
         if self._results is None:

@@ -43,9 +43,7 @@ class Judgement:
     @property
     def failing(self) -> tuple[str, ...]:
         """Return the paths of the rules that failed; none when the policy as a whole holds."""
-        if self.matched:
-            return ()
-        return tuple(result.path for result in self.evaluation.results if not result.passed)
+        return () if self.matched else self.evaluation.failing
 
     @property
     def rules(self) -> tuple[Mapping[str, Any], ...]:
