@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from securecloud_server import app
 from securecloud_server.settings import load_settings
 
@@ -104,3 +105,34 @@ def test_what_does_not_exist_is_named(
     done = lived.run("policy", "evaluate", *options)
     assert done.returncode == 1
     assert message in done.stderr
+
+
+# The documentation
+
+
+TEXT = (Path(__file__).parents[3] / "docs/policies.md").read_text(encoding="utf-8")
+
+
+def documented(kind: str) -> str:
+    """Return the only block of this kind."""
+    (block,) = re.findall(rf"^```{kind}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    return str(block)
+
+
+def test_the_documented_example_says_what_the_command_says(installed: Installation) -> None:
+    clock = Clock()
+    application = app.build(load_settings(installed.config), [CERTIFICATE], clock=clock)
+    server = Server(application, clock)
+    server.policy("web", yaml.safe_load(documented("yaml stored policy")))
+    for device, facts in yaml.safe_load(documented("yaml evidence")).items():
+        name = device.removesuffix("-data")
+        machine = server.machine(name)
+        server.device(device, name)
+        if facts is not None:
+            machine.facts = facts
+            machine.ask()
+    application.close()
+    draft = json.dumps(yaml.safe_load(documented("yaml draft policy")))
+    done = installed.run("policy", "evaluate", "web", "--draft", "-", stdin=draft)
+    said = re.sub(r"seen \d+ s ago", "seen 0 s ago", done.stdout)
+    assert said == documented("text impact")
