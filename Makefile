@@ -136,6 +136,10 @@ bench-policy: $(VENV)/.ready ## a policy of ten rules beside Cedar; writes bench
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -r benchmarks/requirements.txt
 	@$(BIN)/python -m benchmarks.policy
 
+.PHONY: bench-replay
+bench-replay: $(VENV)/.ready ## a draft policy replayed on a fleet of 1,000; writes benchmarks/out/replay.json
+	@$(BIN)/python -m benchmarks.replay
+
 .PHONY: bench-boot
 bench-boot: export ANSIBLE_STRATEGY_PLUGINS = $(MITOGEN)/plugins/strategy
 bench-boot: export ANSIBLE_STRATEGY = mitogen_linear

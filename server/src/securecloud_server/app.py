@@ -102,10 +102,11 @@ def build(
             clock,
             random,
             exchange_times(settings),
+            settings.evidence.history,
             metrics.decision,
         ),
         enrolment=EnrolmentService(database, responder, clock, random),
-        housekeeping=Housekeeping(database, clock),
+        housekeeping=Housekeeping(database, clock, settings.evidence.days),
         admin=administration(
             Ports(database, clock, random),
             keystore,

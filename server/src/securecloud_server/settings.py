@@ -134,6 +134,17 @@ class PolicySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EvidenceSettings:
+    """How much of each device's evidence is kept, for the replay of policies.
+
+    At most `history` documents, the last included, and none that was last seen `days` ago.
+    """
+
+    history: int = _setting(_integer(1, 1000), 10)
+    days: int = _setting(_integer(1, 3650), 30)
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """The lowest level that is logged."""
 
@@ -148,6 +159,7 @@ class Settings:
     storage: StorageSettings = field(default_factory=StorageSettings)
     keystore: KeystoreSettings = field(default_factory=KeystoreSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
 
@@ -156,6 +168,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "storage": StorageSettings,
     "keystore": KeystoreSettings,
     "policy": PolicySettings,
+    "evidence": EvidenceSettings,
     "log": LogSettings,
 }
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from securecloud_server.domain.privileges import ROLES, Privilege
+from securecloud_server.services.policy_impact import Effect
 from securecloud_server.web.problems import STATUS
 
 from server.tests.admin.api import BASE, Caller, problem
 from server.tests.admin.test_roles import MATRIX
+from server.tests.exchange.conftest import HOST_RULE
 
 TEXT = (Path(__file__).parents[3] / "docs" / "api.md").read_text(encoding="utf-8")
 
@@ -88,12 +90,27 @@ def replay(admin: Caller, words: list[str], request_id: str) -> Any:
     return caller.ok(options["--request"], path, json.loads(options["--data"]))
 
 
+LOGS = {"source": "/dev/disk/by-id/virtio-logs", "mount_point": "/srv/logs"}
+
+
+def test_the_effects_are_explained() -> None:
+    table = TEXT.partition("`effect` is one of")[2].partition("`before` and")[0]
+    explained = re.findall(r"^\| `([a-z_]+)` \| [a-z]", table, re.MULTILINE)[1:]
+    assert sorted(explained) == sorted(Effect)
+
+
 def test_the_examples_work(machine: Any, admin: Caller) -> None:
-    register, find, approve, events, head = calls()
+    register, find, approve, evaluate, events, head = calls()
     assert replay(admin, register, "")["key"] == {"state": "pre_active", "version": 1}
     machine.ask("web1-data")
     request = replay(admin, find, "")["items"][0]
     assert replay(admin, approve, request["id"])["state"] == "approved"
+    admin.put("/policies/web", {"rules": [HOST_RULE]})
+    admin.put("/devices/web1-logs", {"agent": "web1", "policy": "web", "volume": LOGS})
+    machine.ask("web1-logs")
+    (impact,) = replay(admin, evaluate, "")["devices"]
+    assert (impact["effect"], impact["after"]["outcome"]) == ("changed", "denied")
+    assert (impact["rules"][0]["value"], impact["evidence"]["age"]) == ("web1", 0)
     found = replay(admin, events, "")["items"]
     assert {event["object"] for event in found} == {"device:web1-data"}
     assert "key_request.approved" in {event["action"] for event in found}

@@ -25,6 +25,7 @@ MATRIX: dict[str, tuple[frozenset[str], Any]] = {
     "GET /policies": (READERS, None),
     "GET /policies/<name>": (READERS, None),
     "GET /policies/<name>/versions": (READERS, None),
+    "POST /policies/<name>:evaluate": (READERS, {}),
     "PUT /policies/<name>": (EDITORS, {}),
     "DELETE /policies/<name>": (EDITORS, None),
     "GET /device-groups": (READERS, None),

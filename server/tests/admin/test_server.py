@@ -17,7 +17,7 @@ def test_the_server_says_who_it_is(server: Any, admin: Caller) -> None:
         "fingerprint": server.application.responder.fingerprint,
         "time": "2027-01-15T08:00:00Z",
         "keystore": {"type": "local", "state": "ready"},
-        "storage": {"type": "sqlite", "schema_version": 1},
+        "storage": {"type": "sqlite", "schema_version": 2},
     }
 
 

@@ -1,12 +1,32 @@
 """`db upgrade`."""
 
+import sqlite3
+from contextlib import closing
+
+from securecloud_server.storage import migrations
+
 from server.tests.cli.conftest import Installation
+
+LATEST = migrations.LATEST
 
 
 def test_an_up_to_date_schema_needs_nothing(installed: Installation) -> None:
-    same = {"changed": False, "before": 1, "after": 1}
+    same = {"changed": False, "before": LATEST, "after": LATEST}
     assert installed.json("db", "upgrade") == same
     assert installed.json("db", "upgrade", "--check") == same
+
+
+def test_a_database_of_the_first_version_is_upgraded_and_serves(installed: Installation) -> None:
+    with closing(sqlite3.connect(installed.database)) as database:
+        database.executescript(
+            "DROP TABLE evidence; DROP TABLE evidence_documents;"
+            "DELETE FROM schema_version WHERE version > 1"
+        )
+    foreseen = installed.json("db", "upgrade", "--check")
+    assert foreseen == {"changed": True, "before": 1, "after": LATEST}
+    assert installed.run("doctor").returncode == 1
+    assert installed.json("db", "upgrade") == foreseen
+    assert installed.run("token", "list").returncode == 0
 
 
 def test_without_a_database_it_points_to_init(fresh: Installation) -> None:

@@ -15,7 +15,7 @@ def test_check_apply_again_and_again_in_check(fresh: Installation) -> None:
     done = fresh.init()
     assert done["created"] == foreseen["created"]
     assert done["server_id"]
-    assert done["schema_version"] == 1
+    assert done["schema_version"] == 2
     unchanged = {**done, "changed": False, "created": []}
     assert fresh.init() == unchanged
     assert fresh.init("--check") == unchanged

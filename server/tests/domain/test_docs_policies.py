@@ -1,6 +1,7 @@
 """The documentation of policies is true: its examples compile, its tables are complete."""
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,12 @@ from securecloud_server.domain.operators import OPERATORS
 from securecloud_server.domain.policy import ActionKind, compile_policy
 
 TEXT = (Path(__file__).parents[3] / "docs" / "policies.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"^```yaml policy\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+EXAMPLES = [
+    textwrap.dedent(example)
+    for example in re.findall(
+        r"^ *```yaml (?:(?:stored |draft )?policy)\n(.*?)^ *```$", TEXT, re.MULTILINE | re.DOTALL
+    )
+]
 
 
 def fields(spec: FactSpec) -> dict[str, str]:

@@ -14,6 +14,7 @@ from securecloud_server.domain.records import (
     Key,
     KeyRequest,
     PolicyText,
+    Sighting,
     Transition,
 )
 
@@ -52,6 +53,20 @@ REQUEST = KeyRequest(
     created_at=1,
     updated_at=1,
     transitions=(Transition(1, None, "pending", "agent:web1", ""),),
+)
+SIGHTING = Sighting(
+    device_id="dev-1",
+    seq=1,
+    digest=b"\x01" * 32,
+    agent_id="id-1",
+    first_at=10,
+    last_at=10,
+    session_id=b"s" * 16,
+    request_id="01",
+    outcome="granted",
+    code="approved",
+    boot_id="b",
+    circumstances={"request": {"value": {"weekday": "friday"}, "provenance": "observed"}},
 )
 API_TOKEN = ApiToken("t1", "ci", "auditor", b"h" * 32, 1, None, None)
 ENROLMENT_TOKEN = EnrolmentTokenRecord("e1", "web1", b"h" * 32, 1, 2, None, None, None)

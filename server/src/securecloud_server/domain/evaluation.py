@@ -16,7 +16,9 @@ EXPLANATION_LIMIT = 500
 
 Evidence = Mapping[str, Fact]
 Decision = Callable[[Sequence[bool]], bool]
-"""Combines, leaf by leaf in order, whether each passed."""
+"""Combines, leaf by leaf in order, whether each passed; if more pass, a match stays one."""
+Need = tuple[str, str | None]
+"""A fact and a key inside it (None: all of the fact)."""
 
 
 class ActionKind(StrEnum):
@@ -76,6 +78,8 @@ class Leaf:
 
     ``check`` gives True, False, or a text when it cannot be told; the rule passes when the outcome
     is ``wanted`` (False under an odd number of negations), so that "cannot be told" never passes.
+    ``needs`` are the parts of the evidence that ``check`` looks at: a fact and a key inside it, or
+    None for all of the fact.
     """
 
     path: str
@@ -84,6 +88,7 @@ class Leaf:
     check: Callable[[Evidence], Outcome]
     read: Callable[[Evidence], tuple[Any, Provenance | None]]
     why: Callable[[Any], str]
+    needs: tuple[Need, ...] = ()
 
     def result(self, evidence: Evidence, outcome: Outcome) -> RuleResult:
         """Return the rule beside the machine's value."""
@@ -108,6 +113,12 @@ class Evaluation:
     _outcomes: Sequence[Outcome] = field(repr=False)
     _evidence: Evidence = field(repr=False)
     _results: tuple[RuleResult, ...] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def failing(self) -> tuple[str, ...]:
+        """Return the paths of the rules that did not pass, in the order of the policy."""
+        pairs = zip(self._leaves, self._outcomes, strict=True)
+        return tuple(leaf.path for leaf, found in pairs if found is not leaf.wanted)
 
     @property
     def results(self) -> tuple[RuleResult, ...]:

@@ -52,7 +52,8 @@ def fact_leaf(
         return _read(evidence, name, key)
 
     text = f"{path} {condition.text}{_demand_text(minimum)}"
-    return Leaf(at, text, wanted, check, read, condition.why)
+    needs = tuple((name, inner) for inner in condition.keys) if key is None else ((name, key),)
+    return Leaf(at, text, wanted, check, read, condition.why, needs or ((name, None),))
 
 
 def expression_leaf(
@@ -87,7 +88,9 @@ def expression_leaf(
         return run(document)
 
     text = f"{expression.text}{_demand_text(minimum)}"
-    return Leaf(at, text, wanted, check, _reader(shown), lambda _: _GIVES[not wanted])
+    named = {name for name, _ in shown}
+    needs = (*shown, *((spec.name, None) for spec, _, _ in facts if spec.name not in named))
+    return Leaf(at, text, wanted, check, _reader(shown), lambda _: _GIVES[not wanted], needs)
 
 
 _GIVES = {False: "the expression gives false", True: "the expression gives true"}

@@ -20,7 +20,9 @@ from securecloud_server.domain.evaluation import (
     RuleResult,
 )
 from securecloud_server.domain.evidence import Fact, Provenance
+from securecloud_server.domain.operators import Outcome
 from securecloud_server.domain.policy_errors import Place, PolicyError
+from securecloud_server.domain.recorded import Recording
 from securecloud_server.domain.rules import FactRequest, RuleCompiler, check_keys
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Policy",
     "PolicyError",
     "Provenance",
+    "Replayed",
     "RuleResult",
     "compile_policy",
 ]
@@ -45,6 +48,20 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _KEYS = ("name", "description", "rules", "on_match", "on_fail", "force")
 _MANUAL = Action(ActionKind.MANUAL)
 _RELEASING = (ActionKind.APPROVE, ActionKind.APPROVE_AFTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a policy says about recorded evidence.
+
+    ``at_worst`` counts each rule that cannot be told as failed, ``at_best`` as passed; passing more
+    rules never undoes a match, so where both agree the rules that cannot be told do not matter.
+    ``untold`` are the paths of these rules.
+    """
+
+    at_worst: Evaluation
+    at_best: Evaluation
+    untold: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +88,32 @@ class Policy:
 
         A policy without rules matches nothing and is manual.
         """
-        outcomes = [leaf.check(evidence) for leaf in self._leaves]
+        return self._conclude(evidence, [leaf.check(evidence) for leaf in self._leaves])
+
+    def replay(self, recording: Recording) -> Replayed:
+        """Return what the policy says about recorded evidence; never raises.
+
+        Rules that need what was not recorded are told apart from those that fail.
+        """
+        evidence = recording.evidence
+        gaps = [recording.gap(leaf.needs) for leaf in self._leaves]
+        lowest = [
+            leaf.check(evidence) if gap is None else gap
+            for leaf, gap in zip(self._leaves, gaps, strict=True)
+        ]
+        at_worst = self._conclude(evidence, lowest)
+        untold = frozenset(
+            leaf.path for leaf, gap in zip(self._leaves, gaps, strict=True) if gap is not None
+        )
+        if not untold:
+            return Replayed(at_worst, at_worst, untold)
+        highest = [
+            leaf.wanted if leaf.path in untold else outcome
+            for leaf, outcome in zip(self._leaves, lowest, strict=True)
+        ]
+        return Replayed(at_worst, self._conclude(evidence, highest), untold)
+
+    def _conclude(self, evidence: Evidence, outcomes: Sequence[Outcome]) -> Evaluation:
         passed = [
             outcome is leaf.wanted for outcome, leaf in zip(outcomes, self._leaves, strict=True)
         ]

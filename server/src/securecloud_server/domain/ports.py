@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from securecloud_server.domain.records import (
     Agent,
@@ -12,11 +12,13 @@ from securecloud_server.domain.records import (
     DeviceGroup,
     DeviceState,
     EnrolmentTokenRecord,
+    Governed,
     Key,
     KeyRequest,
     LoggedEvent,
     PolicyText,
     Session,
+    Sighting,
     TreeHead,
 )
 
@@ -97,6 +99,35 @@ class KeyRequestStore(Store[KeyRequest], Protocol):
         """Return the newest request of each device, by device id, whatever its state."""
 
 
+class EvidenceStore(Protocol):
+    """What machines showed: the last evidence of each device and some of its history."""
+
+    def keep(self, sighting: Sighting, body: str, history: int) -> None:
+        """Keep what was seen now; `body` is the document's JSON, `sighting.digest` its SHA-256.
+
+        While a device's machine shows the same document, only the sighting is brought up to date.
+        Otherwise a new one begins, and of the device's older ones the last `history - 1` remain.
+        """
+
+    def history(self, device_id: str) -> Sequence[tuple[Sighting, Mapping[str, Any]]]:
+        """Return the device's sightings with their documents, newest first."""
+
+    def governed(self, policy: str, default: str) -> Sequence[Governed]:
+        """Return the devices that `policy` governs, by name.
+
+        These name it, or name none and their group does; or neither does, and it is `default`.
+        """
+
+    def is_overdue(self, before: int) -> bool:
+        """Return whether `forget` has anything to do."""
+
+    def forget(self, before: int) -> int:
+        """Forget what was last seen before that time, but no device's last sighting.
+
+        Documents that nobody showed any more go as well. Return how many sightings went.
+        """
+
+
 class SessionStore(Protocol):
     """Used sessions."""
 
@@ -140,6 +171,7 @@ class Transaction(Protocol):
     devices: DeviceStore
     keys: KeyStoreRecords
     requests: KeyRequestStore
+    evidence: EvidenceStore
     sessions: SessionStore
     api_tokens: Store[ApiToken]
     enrolment_tokens: Store[EnrolmentTokenRecord]

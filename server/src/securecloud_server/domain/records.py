@@ -135,6 +135,45 @@ class KeyRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Sighting:
+    """A run of exchanges in which a device's machine showed the same evidence document.
+
+    `seq` is the audit event of the first decision on it. `first_at` is of the first exchange, all
+    from `last_at` on of the last one: when, which session and key request, what was decided, in
+    which boot, and the circumstances (`domain.recorded`). `digest` is the document's SHA-256.
+    """
+
+    device_id: str
+    seq: int
+    digest: bytes
+    agent_id: str
+    first_at: int
+    last_at: int
+    session_id: bytes
+    request_id: str | None
+    outcome: str
+    code: str
+    boot_id: str
+    circumstances: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Governed:
+    """A device that a policy governs, with all that a decision on it depends on.
+
+    `sighting` is the last one of the machine that the device belongs to now, `document` what it
+    showed; None before its first.
+    """
+
+    device: Device
+    state: DeviceState
+    key: Key | None
+    request: KeyRequest | None
+    sighting: Sighting | None
+    document: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """A session that has been used; its id can never be used again."""
 

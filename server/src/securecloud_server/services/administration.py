@@ -13,6 +13,7 @@ from securecloud_server.services.enrollment_tokens import EnrollmentTokenService
 from securecloud_server.services.key_requests import KeyRequestService
 from securecloud_server.services.keys import KeyService
 from securecloud_server.services.policies import PolicyService
+from securecloud_server.services.policy_replay import PolicyReplay
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Administration:
 
     fingerprint: str
     policies: PolicyService
+    policy_replay: PolicyReplay
     device_groups: DeviceGroupService
     devices: DeviceService
     agents: AgentService
@@ -39,6 +41,7 @@ def administration(
     return Administration(
         fingerprint=fingerprint,
         policies=PolicyService(ports),
+        policy_replay=PolicyReplay(ports),
         device_groups=DeviceGroupService(ports),
         devices=DeviceService(ports, keystore),
         agents=AgentService(ports),

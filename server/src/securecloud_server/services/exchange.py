@@ -44,7 +44,8 @@ def _nobody(_outcome: str, _code: str) -> None:
 class ExchangeService:
     """Answers Hello, Evidence and Ack. Raises ProtocolError; `detail` is for the log only.
 
-    `source` is always the address that the message came from.
+    `source` is always the address that the message came from. Of each device's evidence the last
+    `history` documents are kept.
     """
 
     def __init__(
@@ -55,13 +56,14 @@ class ExchangeService:
         clock: Clock,
         random: RandomSource,
         times: ExchangeTimes,
+        history: int,
         observe: Observer = _nobody,
     ) -> None:
         self._database = database
         self._responder = responder
         self._clock = clock
         self._times = times
-        self._release = Release(database, keystore, responder, random, times, observe)
+        self._release = Release(database, keystore, responder, random, times, history, observe)
         self._acknowledgement = Acknowledgement(database, responder)
 
     def hello(self, data: bytes, source: str) -> bytes:

@@ -8,10 +8,12 @@ from typing import Any
 from securecloud_protocol import messages as wire
 from securecloud_protocol.server import OpenedEvidence
 
+from securecloud_server.domain import recorded
 from securecloud_server.domain.evaluation import Evaluation
 from securecloud_server.domain.evidence import Fact, Provenance, agent_evidence
 from securecloud_server.domain.facts import WEEKDAYS
 from securecloud_server.domain.policy import ActionKind
+from securecloud_server.domain.records import Device
 from securecloud_server.services.exchange_situation import DeviceView, compiled
 
 _HOUR = 3600
@@ -41,9 +43,7 @@ class Judgement:
     @property
     def failing(self) -> tuple[str, ...]:
         """Return the paths of the rules that failed; none when the policy as a whole holds."""
-        if self.matched:
-            return ()
-        return tuple(result.path for result in self.evaluation.results if not result.passed)
+        return () if self.matched else self.evaluation.failing
 
     @property
     def rules(self) -> tuple[Mapping[str, Any], ...]:
@@ -58,18 +58,26 @@ class EvidenceDocument:
         self._claims = agent_evidence(
             {name: _document(fact) for name, fact in opened.body.facts.items()}
         )
+        self._asked = {fact.name: fact.args for fact in opened.core.facts}
         self._source = source
         self._now = now
         self._skew = opened.state.agent_time - opened.state.issued_at
 
     def judge(self, view: DeviceView) -> Judgement:
         """Evaluate the policy of a device on the facts and what the server knows of the device."""
-        evidence = {
-            **self._claims,
-            "device": _observed(_device_fact(view)),
-            "request": _observed(self._request_fact(view)),
-        }
+        evidence = {**self._seen(view), "device": _observed(device_fact(view.device))}
         return Judgement(compiled(view.policy).evaluate(evidence))
+
+    def document(self) -> dict[str, Any]:
+        """Return what is kept of the machine's facts."""
+        return recorded.document(self._claims, self._asked)
+
+    def circumstances(self, view: DeviceView) -> dict[str, Any]:
+        """Return what is kept of the facts that are another each time."""
+        return recorded.circumstances(self._seen(view), self._asked)
+
+    def _seen(self, view: DeviceView) -> dict[str, Fact]:
+        return {**self._claims, "request": _observed(self._request_fact(view))}
 
     def _request_fact(self, view: DeviceView) -> dict[str, Any]:
         first_seen = view.state.first_seen_at
@@ -87,11 +95,12 @@ def _document(fact: wire.Fact) -> dict[str, Any]:
     return {"value": fact.value} if fact.error is None else {"error": fact.error}
 
 
-def _device_fact(view: DeviceView) -> dict[str, Any]:
-    volume = view.device.volume
+def device_fact(device: Device) -> dict[str, Any]:
+    """Return the fact `device`: what an administrator registered."""
+    volume = device.volume
     return {
-        "name": view.device.name,
-        "group": view.device.group,
+        "name": device.name,
+        "group": device.group,
         "access": "read-only" if volume.get("read_only") else "read-write",
         "mount_point": volume.get("mount_point"),
         "filesystem": volume.get("filesystem", "ext4"),

@@ -1,4 +1,4 @@
-"""What has to end by itself: used sessions, and approvals that nobody came for."""
+"""What has to end by itself: used sessions, approvals that nobody came for, old evidence."""
 
 from securecloud_server.domain import requests as life
 from securecloud_server.domain.ports import Clock, Database, Transaction
@@ -6,23 +6,33 @@ from securecloud_server.domain.records import Actor, AuditEvent, KeyRequest
 
 _ACTOR = Actor("system", "housekeeping")
 _PAGE = 100
+_DAY = 86400
 
 
 class Housekeeping:
-    """To be run every minute or so, on any number of nodes."""
+    """To be run every minute or so, on any number of nodes.
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    Evidence is forgotten after `evidence_days`, except for each device's last.
+    """
+
+    def __init__(self, database: Database, clock: Clock, evidence_days: int) -> None:
         self._database = database
         self._clock = clock
+        self._evidence_days = evidence_days
 
     def run(self) -> int:
-        """Forget old sessions and expire unused approvals; return how many things ended."""
+        """Forget old sessions and evidence, expire unused approvals; return how many ended."""
         now = int(self._clock())
+        before = now - self._evidence_days * _DAY
         with self._database.read() as tx:
             overdue = _overdue(tx, now)
+            has_old_evidence = tx.evidence.is_overdue(before)
+        ended = len(overdue)
         if overdue:
             self._database.write(lambda tx: _expire(tx, overdue, now))
-        return len(overdue) + self._database.write(lambda tx: tx.sessions.purge(now))
+        if has_old_evidence:
+            ended += self._database.write(lambda tx: tx.evidence.forget(before))
+        return ended + self._database.write(lambda tx: tx.sessions.purge(now))
 
 
 def _overdue(tx: Transaction, now: int) -> list[str]:

@@ -17,6 +17,7 @@ from securecloud_server.services import exchange_audit as audit
 from securecloud_server.services.exchange_decision import Case, Verdict, decide, unavailable
 from securecloud_server.services.exchange_evidence import EvidenceDocument
 from securecloud_server.services.exchange_identities import Identities, Refused
+from securecloud_server.services.exchange_kept import KeptEvidence
 from securecloud_server.services.exchange_situation import Situation, observe, policy_digest
 
 _LINEAGE_TAG_BYTES = 16
@@ -68,6 +69,7 @@ class Release:
         responder: Responder,
         random: RandomSource,
         times: Times,
+        history: int,
         observed: Callable[[str, str], None],
     ) -> None:
         self._database = database
@@ -75,17 +77,20 @@ class Release:
         self._responder = responder
         self._random = random
         self._times = times
+        self._history = history
         self._observed = observed
 
     def answer(self, data: bytes, source: str, now: int) -> bytes:
         """Authenticate, decide, fetch keys, commit, answer."""
         inquiry = self._authenticate(data, source, now)
-        verdicts = self._decide(inquiry)
+        evidence = EvidenceDocument(inquiry.opened, source, now)
+        verdicts = self._decide(inquiry, evidence)
         verdicts, keys = self._fetch_keys(verdicts)
         lineages = {
             v.case.view.device.device_id: self._lineage(inquiry) for v in verdicts if v.releases
         }
-        head = self._commit(inquiry, verdicts, lineages)
+        kept = KeptEvidence(evidence, inquiry.opened, self._history)
+        head = self._commit(inquiry, verdicts, lineages, kept)
         for verdict in verdicts:
             self._observed(verdict.outcome, verdict.code)
         decisions = tuple(_on_the_wire(verdict, keys, lineages) for verdict in verdicts)
@@ -105,9 +110,8 @@ class Release:
 
     # Decide
 
-    def _decide(self, inquiry: Inquiry) -> list[Verdict]:
+    def _decide(self, inquiry: Inquiry, evidence: EvidenceDocument) -> list[Verdict]:
         opened = inquiry.opened
-        document = EvidenceDocument(opened, inquiry.source, inquiry.now)
         claims = {claim.device: claim for claim in opened.body.devices}
 
         def new_id(previous: str | None) -> str:
@@ -119,7 +123,7 @@ class Release:
                     view,
                     claims[view.device.name],
                     opened.body.boot_id,
-                    document.judge(view),
+                    evidence.judge(view),
                     inquiry.now,
                     self._times.pending_retry,
                     self._times.approval_lifetime,
@@ -159,14 +163,18 @@ class Release:
     # Commit
 
     def _commit(
-        self, inquiry: Inquiry, verdicts: Sequence[Verdict], lineages: dict[str, bytes]
+        self,
+        inquiry: Inquiry,
+        verdicts: Sequence[Verdict],
+        lineages: dict[str, bytes],
+        kept: KeptEvidence,
     ) -> wire.AuditHead:
         def work(tx: Transaction) -> wire.AuditHead:
             _check_log_is_whole(tx, inquiry)
             _consume_session(tx, inquiry)
             _check_nothing_changed(tx, inquiry)
             for verdict in verdicts:
-                _store(tx, inquiry, verdict, lineages)
+                kept.store(tx, verdict, _store(tx, inquiry, verdict, lineages))
             _saw_agent(tx, inquiry)
             return _audit_head(tx, inquiry)
 
@@ -217,7 +225,8 @@ def _check_nothing_changed(tx: Transaction, inquiry: Inquiry) -> None:
         raise ProtocolError(ErrorCode.STALE, "something changed between decision and commit")
 
 
-def _store(tx: Transaction, inquiry: Inquiry, verdict: Verdict, lineages: dict[str, bytes]) -> None:
+def _store(tx: Transaction, inquiry: Inquiry, verdict: Verdict, lineages: dict[str, bytes]) -> int:
+    """Store what a verdict changes; return the number of its audit event."""
     known = verdict.case.view.request
     for request in verdict.changed:
         if known is not None and request.request_id == known.request_id:
@@ -228,8 +237,7 @@ def _store(tx: Transaction, inquiry: Inquiry, verdict: Verdict, lineages: dict[s
     state = _next_state(verdict, lineages)
     if state != verdict.case.view.state:
         tx.devices.put_state(state)
-    for event in audit.decision(inquiry, verdict):
-        tx.audit.append(event)
+    return [tx.audit.append(event) for event in audit.decision(inquiry, verdict)][-1]
 
 
 def _next_state(verdict: Verdict, lineages: dict[str, bytes]) -> DeviceState:

@@ -128,6 +128,30 @@ KEY_REQUESTS = Table(
     _text("transitions"),
 )
 
+EVIDENCE_DOCUMENTS = Table(
+    "evidence_documents",
+    METADATA,
+    _octets("digest", key=True),
+    _text("body"),
+)
+
+EVIDENCE = Table(
+    "evidence",
+    METADATA,
+    _text("device_id", key=True),
+    _integer("seq", key=True),
+    _octets("digest"),
+    _text("agent_id"),
+    _integer("first_at"),
+    _integer("last_at"),
+    _octets("session_id"),
+    _text("request_id"),
+    _text("outcome"),
+    _text("code"),
+    _text("boot_id"),
+    _text("circumstances"),
+)
+
 SESSIONS = Table(
     "sessions",
     METADATA,

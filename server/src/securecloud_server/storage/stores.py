@@ -41,12 +41,12 @@ _AGENTS = RecordTable("agent", Agent, schema.AGENTS, "name")
 _GROUPS = RecordTable("device group", DeviceGroup, schema.DEVICE_GROUPS, "name")
 _POLICIES = RecordTable("policy", PolicyText, schema.POLICIES, "name", {"text": TEXT})
 _VERSIONS = RecordTable("policy", PolicyText, schema.POLICY_VERSIONS, "name", {"text": JSON})
-_DEVICES = RecordTable("device", Device, schema.DEVICES, "name", {"enabled": FLAG, "volume": TEXT})
-_STATES = RecordTable(
+DEVICES = RecordTable("device", Device, schema.DEVICES, "name", {"enabled": FLAG, "volume": TEXT})
+STATES = RecordTable(
     "device", DeviceState, schema.DEVICE_STATES, "device_id", {"quarantined": FLAG}
 )
-_KEYS = RecordTable("key", Key, schema.KEYS, "device_id")
-_REQUESTS = RecordTable(
+KEYS = RecordTable("key", Key, schema.KEYS, "device_id")
+REQUESTS = RecordTable(
     "key request",
     KeyRequest,
     schema.KEY_REQUESTS,
@@ -145,18 +145,18 @@ class SqlDevices(TableStore[Device]):
     """Devices by name, each with its state."""
 
     def __init__(self, runner: Runner) -> None:
-        super().__init__(runner, _DEVICES)
+        super().__init__(runner, DEVICES)
         self._states = _StateStore(runner)
 
     def add(self, record: Device) -> None:
         """Insert the device with an empty state."""
         super().add(record)
-        self._runner.change(_STATES.insert, _STATES.row(DeviceState(record.device_id)))
+        self._runner.change(STATES.insert, STATES.row(DeviceState(record.device_id)))
 
     def of_agent(self, agent: str) -> Sequence[Device]:
         """Return the agent's devices by name."""
         return [
-            _DEVICES.record(row) for row in self._runner.rows(_DEVICES_OF_AGENT, {"agent": agent})
+            DEVICES.record(row) for row in self._runner.rows(_DEVICES_OF_AGENT, {"agent": agent})
         ]
 
     def states(self, device_ids: Sequence[str]) -> Mapping[str, DeviceState]:
@@ -170,7 +170,7 @@ class SqlDevices(TableStore[Device]):
 
 class _StateStore(TableStore[DeviceState]):
     def __init__(self, runner: Runner) -> None:
-        super().__init__(runner, _STATES)
+        super().__init__(runner, STATES)
 
     def of(self, device_ids: Sequence[str]) -> list[DeviceState]:
         return self._in("device_id", device_ids)
@@ -186,7 +186,7 @@ class SqlKeys(TableStore[Key]):
     """Key versions by device."""
 
     def __init__(self, runner: Runner) -> None:
-        super().__init__(runner, _KEYS)
+        super().__init__(runner, KEYS)
 
     def current(self, device_ids: Sequence[str]) -> Mapping[str, Key]:
         """Return each device's highest version."""
@@ -195,10 +195,10 @@ class SqlKeys(TableStore[Key]):
 
     def put(self, key: Key) -> None:
         """Insert or overwrite this version."""
-        row = _KEYS.row(key)
+        row = KEYS.row(key)
         where = {"where_device_id": key.device_id, "where_version": key.version}
         if not self._runner.change(_UPDATE_KEY, {**row, **where}):
-            self._runner.change(_KEYS.insert, row)
+            self._runner.change(KEYS.insert, row)
 
 
 _NEWEST_REQUEST = (
@@ -213,7 +213,7 @@ class SqlKeyRequests(TableStore[KeyRequest]):
     """Key requests by id; ids sort by time."""
 
     def __init__(self, runner: Runner) -> None:
-        super().__init__(runner, _REQUESTS)
+        super().__init__(runner, REQUESTS)
 
     def open_of(self, device_ids: Sequence[str]) -> Mapping[str, KeyRequest]:
         """Return the newest request of each device, whatever its state."""
@@ -221,7 +221,7 @@ class SqlKeyRequests(TableStore[KeyRequest]):
         for device_id in device_ids:
             row = self._runner.row(_NEWEST_REQUEST, {"device_id": device_id})
             if row is not None:
-                found[device_id] = _REQUESTS.record(row)
+                found[device_id] = REQUESTS.record(row)
         return found
 
 

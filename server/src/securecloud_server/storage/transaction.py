@@ -4,6 +4,7 @@ from securecloud_server.domain import ports
 from securecloud_server.domain.records import ApiToken, DeviceGroup, EnrolmentTokenRecord
 from securecloud_server.storage import stores
 from securecloud_server.storage.audit import Signer, SqlAuditLog
+from securecloud_server.storage.evidence import SqlEvidence
 from securecloud_server.storage.runner import Runner
 
 
@@ -22,6 +23,7 @@ class SqlTransaction:
         self.devices: ports.DeviceStore = stores.SqlDevices(runner)
         self.keys: ports.KeyStoreRecords = stores.SqlKeys(runner)
         self.requests: ports.KeyRequestStore = stores.SqlKeyRequests(runner)
+        self.evidence: ports.EvidenceStore = SqlEvidence(runner)
         self.sessions: ports.SessionStore = stores.SqlSessions(runner)
         self.api_tokens: ports.Store[ApiToken] = stores.api_tokens(runner)
         self.enrolment_tokens: ports.Store[EnrolmentTokenRecord] = stores.enrolment_tokens(runner)

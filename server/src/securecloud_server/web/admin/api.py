@@ -22,6 +22,7 @@ from securecloud_server.web.admin.key_requests import key_requests
 from securecloud_server.web.admin.keys import keys
 from securecloud_server.web.admin.models import PROBLEM, Problem
 from securecloud_server.web.admin.policies import policies
+from securecloud_server.web.admin.policy_impact import policy_impact
 from securecloud_server.web.admin.server import About, server
 from securecloud_server.web.admin.tokens import tokens
 from securecloud_server.web.auth import audit_refusals, authenticate
@@ -61,6 +62,7 @@ def _resources(admin: Administration, about: Callable[[], About]) -> list[APIBlu
     return [
         server(_resource("server"), about),
         policies(_resource("policies"), admin.policies),
+        policy_impact(_resource("policy_impact"), admin.policy_replay),
         device_groups(_resource("device_groups"), admin.device_groups),
         devices(_resource("devices"), admin.devices),
         agents(_resource("agents"), admin.agents),

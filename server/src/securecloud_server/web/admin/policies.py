@@ -76,6 +76,11 @@ class Policies(BaseModel):
     next_cursor: str | None = Field(description="null at the end")
 
 
+def draft_text(body: PolicyBody) -> dict[str, Any]:
+    """Return the text of a policy as it came, for the compiler."""
+    return {**body.__dict__, **(body.model_extra or {})}
+
+
 def show(policy: PolicyText) -> Policy:
     """Return the policy as the API shows it."""
     return Policy(
@@ -110,7 +115,7 @@ def policies(api: APIBlueprint, service: PolicyService) -> APIBlueprint:
 
     @api.put("/policies/<name>", summary="Create or replace", responses={200: Policy, 201: Policy})
     def put_policy(path: Name, body: PolicyBody) -> Response:
-        text = {**body.__dict__, **(body.model_extra or {})}
+        text = draft_text(body)
         if text.get("name", path.name) != path.name:
             expected = f"{path.name}, as in the URL"
             raise Invalid([FieldError("name", expected, f"expected {expected}")])

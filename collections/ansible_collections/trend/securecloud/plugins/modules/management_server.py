@@ -127,6 +127,18 @@ options:
       check_interval:
         description: How often a running agent proves its state.
         type: int
+  evidence:
+    description:
+      - How much of each device's evidence is kept, so that drafts of policies can be replayed on
+        it. The last document always is.
+    type: dict
+    suboptions:
+      history:
+        description: Number of documents of each device, the last one included.
+        type: int
+      days:
+        description: After how many days the others are forgotten.
+        type: int
   log:
     description:
       - The server's log, JSON lines on its standard error.
@@ -219,6 +231,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "approval_lifetime": {"type": "int"},
         "check_interval": {"type": "int"},
     },
+    "evidence": {"history": {"type": "int"}, "days": {"type": "int"}},
     "log": {"level": {"type": "str", "choices": ["debug", "info", "warning", "error"]}},
 }
 

@@ -18,6 +18,9 @@ description:
     before the keys of its devices are released.
   - The server keeps every version of a policy. An unchanged policy gets no new version.
   - Options that are left out keep their value. With a new policy, they get their default.
+  - Before a policy is changed, and in check mode, the server replays it on the last evidence of
+    every machine that it governs. With C(--diff), what would happen to which machine stands beside
+    the difference of the text, with the rule responsible.
 extends_documentation_fragment:
   - trend.securecloud.connection
   - trend.securecloud.attributes
@@ -26,7 +29,8 @@ attributes:
   check_mode:
     support: full
     details:
-      - The text of the rules is judged by the server alone, and only when it is pushed.
+      - The text of the rules is judged by the server alone, also in check mode, except with
+        O(policy_impact=ignore).
   diff_mode:
     support: full
   idempotent:
@@ -82,6 +86,20 @@ options:
       - Accept an O(on_fail) that releases keys to machines that fail the rules. This is written to
         the audit log. False with a new policy.
     type: bool
+  policy_impact:
+    description:
+      - What to do when machines may lose their key by the change, because they would be denied or
+        have to wait, or because a rule asks for something that they were never asked for.
+      - With V(fail) the task fails before anything is changed, in check mode as well. With V(warn)
+        it warns and goes on. With V(ignore) the server is not asked.
+      - Machines that have shown no evidence yet cannot lose anything. What is known of the others
+        is as old as their last exchange.
+    type: str
+    choices:
+      - ignore
+      - warn
+      - fail
+    default: warn
   state:
     description:
       - Whether the policy exists.
@@ -122,6 +140,20 @@ EXAMPLES = r"""
     on_fail:
       action: manual
 
+- name: A stricter rule, but only if no machine loses its key by it
+  trend.securecloud.policy:
+    server_url: https://keys.example.org:8443
+    ca_file: /etc/securecloud/ca.pem
+    token_file: /root/securecloud.token
+    name: web
+    rules:
+      - fact: patch_level.days_since_update
+        operator: at_most
+        value: 7
+    policy_impact: fail
+  check_mode: true
+  diff: true
+
 - name: No policy for the old cluster any more
   trend.securecloud.policy:
     server_url: https://keys.example.org:8443
@@ -151,6 +183,60 @@ policy:
       action: manual
     version: 3
     default: false
+impact:
+  description:
+    - What the change does to the machines that the policy governs, by their last evidence.
+    - Null when nothing changes, when O(state=absent), with O(policy_impact=ignore), and where the
+      server cannot tell.
+  returned: success, or failure because of O(policy_impact=fail)
+  type: dict
+  contains:
+    totals:
+      description:
+        - Number of devices, and of those of each effect. C(may_lose) counts the devices that lose
+          their key and those that have one and of which nobody can tell.
+      type: dict
+      sample:
+        devices: 40
+        may_lose: 1
+        lose: 1
+        unknown: 0
+        no_evidence: 2
+        changed: 0
+        gain: 0
+        unchanged: 37
+    devices:
+      description:
+        - The devices to which something happens. C(before) and C(after) are what the machine would
+          be told after a boot, and whether its volume stays open until then; C(rules) make the
+          difference, each beside the machine's value.
+      type: list
+      elements: dict
+      sample:
+        - device: web7-data
+          agent: web7
+          group: shop
+          effect: lose
+          may_lose: true
+          before:
+            outcome: granted
+            code: approved
+            stays_open: true
+          after:
+            outcome: pending
+            code: approval_required
+            stays_open: false
+          rules:
+            - policy: draft
+              path: rules[0]
+              rule: patch_level.days_since_update at_most 7
+              passed: false
+              value: 12
+              provenance: claimed
+              explanation: is 12
+          evidence:
+            seen_at: "2026-01-31T12:00:00Z"
+            age: 118
 errors:
   description: The fields that the server refused, each with what it expected.
   returned: failure
@@ -162,15 +248,23 @@ errors:
       message: unknown fact 'hostname'
 """
 
-from typing import Any
+from typing import Any, Callable
 
+from ansible_collections.trend.securecloud.plugins.module_utils._client import Client
 from ansible_collections.trend.securecloud.plugins.module_utils._errors import InvalidOption
+from ansible_collections.trend.securecloud.plugins.module_utils._impact import (
+    CannotForesee,
+    Impact,
+    WouldLoseKeys,
+    foresee,
+)
 from ansible_collections.trend.securecloud.plugins.module_utils._module import (
     api_module,
     client_of,
     finish,
 )
 from ansible_collections.trend.securecloud.plugins.module_utils._resource import (
+    Change,
     Kind,
     converge,
     decide_absent,
@@ -217,6 +311,39 @@ def wanted_policy(options: dict[str, Any]) -> dict[str, Any]:
     return wanted
 
 
+def impact_of(
+    client: Client, change: Change, wanted: str, warn: Callable[[str], None]
+) -> Impact | None:
+    """Return what the change does to machines, None where nobody asked.
+
+    Warns of machines that may lose their key, or raises WouldLoseKeys, as `wanted` says.
+    """
+    if wanted == "ignore" or change.after is None or not change.needed:
+        return None
+    try:
+        impact = foresee(client, change.name, change.after)
+    except CannotForesee as error:
+        if wanted == "fail":
+            raise
+        warn(str(error))
+        return None
+    if impact.may_lose and wanted == "fail":
+        raise WouldLoseKeys(impact)
+    if impact.may_lose:
+        warn(impact.summary())
+    return impact
+
+
+def with_impact(result: dict[str, Any], impact: Impact | None) -> dict[str, Any]:
+    """Return the module's result with the impact, which stands beside the difference as well."""
+    text = impact.text() if impact else ""
+    return {
+        **result,
+        "impact": impact.returned() if impact else None,
+        "diff": [result["diff"], {"prepared": text}] if text else result["diff"],
+    }
+
+
 def main() -> None:
     """Run the module."""
     module = api_module(
@@ -227,6 +354,11 @@ def main() -> None:
             "on_match": action_argument(),
             "on_fail": action_argument(),
             "force": {"type": "bool"},
+            "policy_impact": {
+                "type": "str",
+                "choices": ["ignore", "warn", "fail"],
+                "default": "warn",
+            },
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         }
     )
@@ -239,7 +371,8 @@ def main() -> None:
             change = decide_absent(POLICY, name, current)
         else:
             change = decide_present(POLICY, name, current, wanted_policy(options))
-        return converge(client, change, module.check_mode)
+        impact = impact_of(client, change, options["policy_impact"], module.warn)
+        return with_impact(converge(client, change, module.check_mode), impact)
 
     finish(module, work)
 
