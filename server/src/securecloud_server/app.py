@@ -103,6 +103,7 @@ def build(
             random,
             exchange_times(settings),
             metrics.decision,
+            metrics.acknowledged,
         ),
         enrolment=EnrolmentService(database, responder, clock, random),
         housekeeping=Housekeeping(database, clock),

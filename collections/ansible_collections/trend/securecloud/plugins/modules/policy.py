@@ -82,6 +82,25 @@ options:
       - Accept an O(on_fail) that releases keys to machines that fail the rules. This is written to
         the audit log. False with a new policy.
     type: bool
+  grace:
+    description:
+      - How long a volume that is open stays so after the policy, or a person, denied its machine.
+        None with a new policy, and then it is locked at once.
+      - A key that is revoked, a device that is disabled and a machine in quarantine get no grace.
+    type: dict
+    suboptions:
+      period:
+        description:
+          - Seconds from the first denial until the volume is locked, at most V(604800). V(0) is no
+            grace.
+        type: int
+        required: true
+      postpone:
+        description:
+          - Seconds by which people on the machine may move that end with C(securecloud-agent
+            postpone), in all.
+        type: int
+        default: 0
   state:
     description:
       - Whether the policy exists.
@@ -120,7 +139,10 @@ EXAMPLES = r"""
     on_match:
       action: approve
     on_fail:
-      action: manual
+      action: deny
+    grace:
+      period: 300
+      postpone: 3600
 
 - name: No policy for the old cluster any more
   trend.securecloud.policy:
@@ -187,6 +209,7 @@ POLICY = Kind(
         "on_match": {"action": "manual"},
         "on_fail": {"action": "manual"},
         "force": False,
+        "grace": {"period": 0, "postpone": 0},
     },
 )
 
@@ -227,6 +250,13 @@ def main() -> None:
             "on_match": action_argument(),
             "on_fail": action_argument(),
             "force": {"type": "bool"},
+            "grace": {
+                "type": "dict",
+                "options": {
+                    "period": {"type": "int", "required": True},
+                    "postpone": {"type": "int", "default": 0},
+                },
+            },
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         }
     )
