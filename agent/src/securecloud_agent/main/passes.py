@@ -22,7 +22,7 @@ from securecloud_agent.client.tls import Deadline
 from securecloud_agent.decide.audit import check_head
 from securecloud_agent.decide.clock import skew_warning
 from securecloud_agent.decide.model import State
-from securecloud_agent.decide.plan import claim
+from securecloud_agent.decide.plan import KEYLESS, claim
 from securecloud_agent.errors import AgentError, warn, warned
 from securecloud_agent.main.device import DeviceWork
 from securecloud_agent.main.notify import notify_ready
@@ -38,6 +38,7 @@ from securecloud_agent.volumes.volumes import Volumes
 _BEGIN_ANEW = frozenset({"stale", "replayed", "expired"})
 _EVIDENCE_RESERVE = 5
 _ACK_SECONDS = 30.0
+_SHORTEST_PASS = 1.0
 
 
 def make_pass(agent: Agent, devices: tuple[str, ...]) -> Passed:
@@ -80,13 +81,18 @@ class _Pass:
         self._agent.probe_context()
 
     def run(self, devices: tuple[str, ...]) -> Passed:
-        deadline = Deadline(self._agent.settings.deadline, self._agent.clocks.monotonic)
+        deadline = Deadline(self._patience(), self._agent.clocks.monotonic)
         try:
             return self._run_once(devices, deadline)
         except RefusedError as error:
             if error.code not in _BEGIN_ANEW:
                 raise
             return self._run_once(devices, deadline)
+
+    def _patience(self) -> float:
+        """A server that does not answer must not keep a volume open beyond its grace."""
+        limit, soonest = self._agent.settings.deadline, self._agent.graces().soonest()
+        return limit if soonest is None else max(_SHORTEST_PASS, min(limit, soonest))
 
     def _run_once(self, devices: tuple[str, ...], deadline: Deadline) -> Passed:
         session = self._open(devices, deadline)
@@ -138,7 +144,7 @@ class _Pass:
         session.close()
         states = {device: self._volumes.state(device) for device in session.core.devices}
         return Passed(
-            State.CLOSED in states.values(),
+            not KEYLESS.isdisjoint(states.values()),
             tuple(_foreseen(device, state) for device, state in states.items()),
             0,
         )
@@ -165,7 +171,7 @@ class _Pass:
             )
             for device in session.core.devices
         )
-        budget = max(1, session.core.lifetime - _EVIDENCE_RESERVE)
+        budget = min(max(1, session.core.lifetime - _EVIDENCE_RESERVE), self._patience())
         facts = collect(session.core.facts, self._agent.probe_context(), budget)
         return EvidenceBody(__version__, self._agent.boot_id, claims, facts)
 
@@ -195,6 +201,11 @@ class _Pass:
         outcomes = (*(each.outcome for each in done), *self._not_asked(damaged))
         with warned("the outcome could not be remembered"):
             remember(self._agent, outcomes, session.url, all_devices=all_devices)
+        for each in done:
+            if each.event is not None:
+                event = each.event
+                device = each.outcome.device
+                self._volumes.tell(event.name, device, event.mount_point, event.seconds_left)
         return Passed(any(each.changed for each in done), outcomes, release.check_interval)
 
     def _not_asked(self, damaged: dict[str, StateError]) -> tuple[Outcome, ...]:
@@ -207,19 +218,21 @@ class _Pass:
     def _acknowledge(self, session: Session, results: Sequence[AckResult]) -> None:
         if not results:
             return
-        clocks = self._agent.clocks
+        clocks, reports = self._agent.clocks, self._agent.reports()
         deadline = Deadline(_ACK_SECONDS, clocks.monotonic)
         try:
             session.acknowledge(tuple(results), deadline, clocks.pause, clocks.chance)
         except (RefusedError, UnreachableError) as error:
             warn(f"the server could not be told what was done: {error}")
+            reports.keep(results)
             return
         for result in results:
+            reports.told(result.device)
             self._memory.confirm_lineage(result.device)
 
 
 def _foreseen(device: str, state: State) -> Outcome:
-    if state is State.CLOSED:
+    if state in KEYLESS:
         detail = "would ask for the key"
         return Outcome(device, "pending", "check_mode", detail, str(state), "", None)
     detail = "is open; would ask for a check only"
