@@ -158,7 +158,7 @@ def test_to_lock_it_again_touches_nothing_that_would_wait(suspended):
     locked = suspended.volumes.lock("data")
     assert (locked.state, locked.changed) == (State.SUSPENDED, False)
     assert "held by postgres (77)" in locked.how
-    assert suspended.told == []
+    assert suspended.told == ["unit suspended"]
 
 
 def grant(**changes) -> DeviceDecision:

@@ -81,7 +81,9 @@ class _Pass:
         self._agent.probe_context()
 
     def run(self, devices: tuple[str, ...]) -> Passed:
-        deadline = Deadline(self._patience(), self._agent.clocks.monotonic)
+        # A server that does not answer must not keep a volume open beyond its grace.
+        limit = self._until_an_end(self._agent.settings.deadline)
+        deadline = Deadline(limit, self._agent.clocks.monotonic)
         try:
             return self._run_once(devices, deadline)
         except RefusedError as error:
@@ -89,10 +91,14 @@ class _Pass:
                 raise
             return self._run_once(devices, deadline)
 
-    def _patience(self) -> float:
-        """A server that does not answer must not keep a volume open beyond its grace."""
-        limit, soonest = self._agent.settings.deadline, self._agent.graces().soonest()
-        return limit if soonest is None else max(_SHORTEST_PASS, min(limit, soonest))
+    def _until_an_end(self, limit: float) -> float:
+        """Return `limit`, or what is left until the next grace ends. One that is over and whose
+        volume cannot be locked limits nothing: a grant may be the way out.
+        """
+        soonest = self._agent.graces().soonest()
+        if soonest is None or soonest <= 0:
+            return limit
+        return max(_SHORTEST_PASS, min(limit, soonest))
 
     def _run_once(self, devices: tuple[str, ...], deadline: Deadline) -> Passed:
         session = self._open(devices, deadline)
@@ -171,7 +177,7 @@ class _Pass:
             )
             for device in session.core.devices
         )
-        budget = min(max(1, session.core.lifetime - _EVIDENCE_RESERVE), self._patience())
+        budget = self._until_an_end(max(1, session.core.lifetime - _EVIDENCE_RESERVE))
         facts = collect(session.core.facts, self._agent.probe_context(), budget)
         return EvidenceBody(__version__, self._agent.boot_id, claims, facts)
 
@@ -219,7 +225,7 @@ class _Pass:
         if not results:
             return
         clocks, reports = self._agent.clocks, self._agent.reports()
-        deadline = Deadline(_ACK_SECONDS, clocks.monotonic)
+        deadline = Deadline(self._until_an_end(_ACK_SECONDS), clocks.monotonic)
         try:
             session.acknowledge(tuple(results), deadline, clocks.pause, clocks.chance)
         except (RefusedError, UnreachableError) as error:

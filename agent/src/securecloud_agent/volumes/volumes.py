@@ -107,6 +107,8 @@ class Volumes:
         points = self._kernel.mount_points(mapping.numbers)
         where = points[0] if points else ""
         if mapping.suspended:
+            # Again, in case that an agent ended between the two.
+            self._tools.mounts.suspended(device)
             return Locked(State.SUSPENDED, False, self._who_holds(where))
         self._tools.hooks.tell("locking", device, where)
         for point in reversed(points):
