@@ -157,8 +157,8 @@ class Cryptsetup:
         """Freeze the file system on the open volume, write out all of it, and wipe the key from the
         kernel; whoever reads or writes waits from then on.
 
-        device-mapper freezes by itself. A file system that was frozen before, as fsfreeze(8) does,
-        could not be suspended ("Device or resource busy").
+        device-mapper freezes by itself. On Linux 6.1 a file system that fsfreeze(8) has frozen
+        cannot be suspended ("Device or resource busy").
         """
         done = self._run(["cryptsetup", "luksSuspend", "--", mapper], timeout=_SUSPEND_SECONDS)
         self._require(done, "suspend")
