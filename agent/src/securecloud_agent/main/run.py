@@ -190,10 +190,6 @@ class Service:
 
 def _brief(outcome: Outcome) -> str:
     """Of an open volume that was denied, also how long it stays so."""
-    still_open = outcome.outcome == "denied" and outcome.volume not in {
-        "closed",
-        "blank",
-        "suspended",
-    }
+    still_open = outcome.outcome == "denied" and outcome.volume in _OPEN
     how = f" ({outcome.how})" if still_open and outcome.how else ""
     return f"{outcome.device}: {outcome.outcome}, {outcome.volume}{how}"
