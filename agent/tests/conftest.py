@@ -99,6 +99,15 @@ def unprotected(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def terminals(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What people on the machine are told; nobody here is to be disturbed."""
+    found: list[str] = []
+    monkeypatch.setattr("securecloud_agent.main.watch.notify_terminals", found.append)
+    monkeypatch.setattr("securecloud_agent.main.postpone.notify_terminals", found.append)
+    return found
+
+
+@pytest.fixture(autouse=True)
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What the agent forgets; here the server's keys would go with it, in the same process."""
     found: list[bytes] = []
@@ -108,7 +117,13 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 @pytest.fixture
 def clocks(clock: Clock) -> Clocks:
-    return Clocks(now=clock.now, monotonic=clock.now, pause=clock.pause, chance=lambda: 0.0)
+    return Clocks(
+        now=clock.now,
+        monotonic=clock.now,
+        since_boot=clock.now,
+        pause=clock.pause,
+        chance=lambda: 0.0,
+    )
 
 
 @pytest.fixture(autouse=True)

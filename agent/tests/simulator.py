@@ -47,6 +47,7 @@ class Device:
     outcome: str = "granted"
     code: str = "approved"
     retry_after: int | None = None
+    grace: wire.Grace | None = None
     previous: bytes | None = None
     next: bytes | None = None
 
@@ -137,7 +138,7 @@ class Management:
         if device.outcome != "granted":
             return wire.DeviceDecision(
                 claim.device, device.outcome, device.code, "1", device.retry_after,
-                None, None, None, None,
+                None, None, None, None, device.grace if claim.want == "check" else None,
             )  # fmt: skip
         if claim.want == "check":
             return wire.DeviceDecision(

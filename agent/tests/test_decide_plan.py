@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from securecloud_agent.decide.model import UNKNOWN_KIND, Content, Kind, Observed, State
 from securecloud_agent.decide.plan import claim, plan
-from securecloud_protocol.messages import DECISION_CODES, DeviceDecision, IscsiTarget, Volume
+from securecloud_protocol.messages import DECISION_CODES, DeviceDecision, Grace, IscsiTarget, Volume
 
 UUID = "11111111-2222-3333-4444-555555555555"
 OTHER = "99999999-2222-3333-4444-555555555555"
@@ -105,6 +105,7 @@ observed = st.builds(
     encryption_begun=st.booleans(),
     encryption_heading=st.booleans(),
     disk_gone=st.booleans(),
+    grace_left=st.sampled_from([None, -1.0, 0.0, 0.5, 300.0]),
 )
 volumes = st.builds(
     Volume,
@@ -128,7 +129,9 @@ decisions = st.builds(
     key_version=st.just(1),
     lineage=st.none(),
     volume=st.none(),
+    grace=st.sampled_from([None, Grace(300, 3600)]),
 )
+KEYLESS = (State.CLOSED, State.SUSPENDED)
 
 
 @given(decisions, observed, st.none() | volumes)
@@ -172,11 +175,61 @@ def test_what_must_never_happen(decision, seen, volume):
         assert pins <= {seen.luks_uuid}
     if Kind.MAKE_FILESYSTEM in steps:
         assert not seen.encryption_begun
-    if Kind.LOCK in steps:
-        assert decision.outcome == "denied"
-        assert seen.state is not State.CLOSED
-    if decision.outcome == "denied" and decision.code != "unavailable":
-        assert (Kind.LOCK in steps) == (seen.state is not State.CLOSED)
+    if Kind.RESUME in steps:
+        assert steps == [Kind.RESUME]
+        assert decision.outcome == "granted"
+        assert decision.key is not None
+        assert seen.state is State.SUSPENDED
+        assert not seen.held
+        assert seen.content is Content.LUKS
+        assert seen.header_problem is None
+        assert {volume.luks_uuid, seen.remembered_uuid} - {None} <= {seen.luks_uuid}
+
+
+@given(decisions, observed, st.none() | volumes)
+def test_what_is_locked_and_what_waits(decision, seen, volume):
+    steps = [action.kind for action in plan(decision, seen, volume)]
+    denied = decision.outcome == "denied" and decision.code != "unavailable"
+    over = seen.grace_left is not None and seen.grace_left <= 0
+    runs = seen.grace_left is not None and not over and not (denied and decision.grace is None)
+    must_lock = decision.outcome != "granted" and seen.state not in KEYLESS
+    must_lock = must_lock and not runs and (denied or over)
+    assert (steps == [Kind.LOCK]) == (Kind.LOCK in steps) == must_lock
+    if Kind.WAIT in steps:
+        assert runs
+        assert decision.outcome != "granted"
+
+
+def test_what_is_suspended_is_resumed_and_nothing_else():
+    suspended = replace(LUKS, state=State.SUSPENDED)
+    assert claim(suspended) == "key"
+    assert claim(replace(suspended, held=True)) == "check"
+    assert kinds(GRANTED, suspended, PINNED) == [Kind.RESUME]
+    assert kinds(DENIED, suspended) == [Kind.NOTHING]
+    assert "does not hold" in reason(
+        GRANTED,
+        Observed(
+            state=State.SUSPENDED, content=Content.OTHER, detail="ext4", encryption=OTHER,
+            luks_uuid=UUID,
+        ),
+    )  # fmt: skip
+    assert OTHER in reason(GRANTED, replace(suspended, luks_uuid=OTHER), PINNED)
+
+
+def test_an_open_volume_waits_for_the_end_of_its_grace():
+    graceful = replace(DENIED, grace=Grace(300, 0))
+    seen = Observed(state=State.MOUNTED)
+    assert kinds(graceful, replace(seen, grace_left=300.0)) == [Kind.WAIT]
+    assert kinds(graceful, replace(seen, grace_left=0.0)) == [Kind.LOCK]
+    # It could not be remembered, and would begin anew each time.
+    assert kinds(graceful, seen) == [Kind.LOCK]
+    revoked = replace(DENIED, code="revoked")
+    assert kinds(revoked, replace(seen, grace_left=300.0)) == [Kind.LOCK]
+    away = replace(DENIED, code="unavailable")
+    assert kinds(away, replace(seen, grace_left=300.0)) == [Kind.WAIT]
+    assert kinds(away, replace(seen, grace_left=-1.0)) == [Kind.LOCK]
+    pending = replace(DENIED, outcome="pending", code="approval_required")
+    assert kinds(pending, replace(seen, grace_left=-1.0)) == [Kind.LOCK]
 
 
 @pytest.mark.parametrize("state", [State.ENCRYPTING, State.VERIFIED, State.OPENED, State.MOUNTED])

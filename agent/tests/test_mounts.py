@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from securecloud_agent.client.network import has_route
-from securecloud_agent.main.notify import notify_ready, notify_status
+from securecloud_agent.main.notify import notify_ready, notify_status, notify_terminals
 from securecloud_agent.run import Finished
 from securecloud_agent.volumes.mounts import Systemd
 from securecloud_agent.volumes.units import escape_path, mount_text
@@ -158,6 +158,32 @@ def test_release_stops_the_mount_and_so_its_users(systemd, manager, capsys):
     manager.status = 5
     systemd.release("data", "/srv/data")
     assert "could not stop srv-data.mount: no such unit" in capsys.readouterr().err
+
+
+def test_a_suspended_volume_is_given_up_before_its_mount_goes(systemd, manager, capsys):
+    assert "Before=umount.target securecloud-suspended@data.service" in mount_text(
+        "data", str(MAPPED), VOLUME
+    )
+    systemd.suspended("data")
+    systemd.resumed("data")
+    # Without waiting: the unit asks the agent, which is busy with just this.
+    unit = "securecloud-suspended@data.service"
+    assert manager.calls == [
+        ["systemctl", "start", "--no-block", "--", unit],
+        ["systemctl", "stop", "--no-block", "--", unit],
+    ]
+    manager.status = 5
+    systemd.suspended("data")
+    assert f"systemd could not start {unit}: no such unit" in capsys.readouterr().err
+
+
+def test_terminals_are_told_without_a_shell(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        "securecloud_agent.main.notify.run", lambda argv, timeout: calls.append(argv)
+    )
+    notify_terminals("-n $(id)\x1b[2J\n")
+    assert calls == [["wall", "--timeout", "3", "--", "-n $(id)?[2J?"]]
 
 
 def test_systemd_hears_that_the_service_is_ready(tmp_path, monkeypatch):

@@ -172,7 +172,7 @@ class Scripted:
 
 
 def test_watched_fact_that_changes_cuts_the_wait_short(enrolled, clock, capsys):
-    watching = replace(passed(), watch=Scripted([], [], ["users", "packages"]))
+    watching = replace(passed(), facts=Scripted([], [], ["users", "packages"]))
     script = Script(enrolled, watching, passed())
     wait = script.service._wait
     script.service._wait = lambda event, seconds: (clock.pause(seconds), wait(event, seconds))
@@ -181,12 +181,12 @@ def test_watched_fact_that_changes_cuts_the_wait_short(enrolled, clock, capsys):
 
 
 def test_waiting_with_a_watch_takes_as_long_as_without(enrolled, clock):
-    script = Script(enrolled, replace(passed(), check_interval=12, watch=Scripted()), passed())
+    script = Script(enrolled, replace(passed(), check_interval=12, facts=Scripted()), passed())
     wait = script.service._wait
     script.service._wait = lambda event, seconds: (clock.pause(seconds), wait(event, seconds))
     assert script.run() == [5, 5, 2, 300]
 
 
 def test_being_told_to_stop_ends_the_watch(enrolled):
-    script = Script(enrolled, replace(passed(), watch=Scripted(["users"])))
+    script = Script(enrolled, replace(passed(), facts=Scripted(["users"])))
     assert script.run() == [5]

@@ -20,7 +20,7 @@ from securecloud_agent.volumes.volumes import Volumes
 from securecloud_agent.volumes.work import Tools
 from securecloud_protocol.messages import DeviceDecision, Volume
 
-UUID = "11111111-2222-3333-4444-555555555555"
+from .machine import UUID, Machine
 
 
 @pytest.fixture
@@ -72,9 +72,9 @@ def test_format_verify_lock(volumes, volume):
     step(work, Kind.FORMAT, Kind.VERIFY)
     assert (work.done.luks_uuid, work.done.initialised, work.done.changed) == (UUID, True, True)
     assert work.done.state is volumes.state("data") is State.VERIFIED
-    assert volumes.lock("data")
+    assert volumes.lock("data").changed
     assert volumes.state("data") is State.CLOSED
-    assert not volumes.lock("data")
+    assert not volumes.lock("data").changed
     seen = volumes.observe("data", volume.source)
     assert (seen.content, seen.luks_uuid, seen.header_problem) == (Content.LUKS, UUID, None)
     again = volumes.work("data", replace(volume, luks_uuid=UUID), key)
@@ -140,61 +140,6 @@ def test_failed_format_leaves_the_volume_blank(root, marks, volume, encryptions,
     assert volumes.observe("data", volume.source).content is Content.BLANK
 
 
-class Machine:
-    """A kernel with device-mapper, told through the files that one would show."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.calls: list[list[str]] = []
-        self.signature: str | None = None
-        self.broken: set[str] = set()
-        (root / "dev/mapper").mkdir(parents=True)
-        (root / "dev/mapper/control").touch()
-
-    def __call__(self, argv, *, timeout, secret=None, pass_fds=()):
-        argv = list(argv)
-        self.calls.append(argv)
-        if argv[0] in self.broken:
-            return Finished(32, b"", f"{argv[0]}: target is busy")
-        match argv:
-            case ["cryptsetup", "open", *options] if "--test-passphrase" not in options:
-                self.map(argv[-1])
-            case ["cryptsetup", "close", _, name]:
-                assert name == "sc-data"
-                for file in sorted((self.root / "sys/block/dm-0").rglob("*"), reverse=True):
-                    file.rmdir() if file.is_dir() else file.unlink()
-                (self.root / "sys/block/dm-0").rmdir()
-            case ["cryptsetup", *_]:
-                return run(argv, timeout=timeout, secret=secret, pass_fds=pass_fds)
-            case ["mount", *_]:
-                self.mounts(f"36 35 253:0 / {argv[-1]} rw - ext4 /dev/mapper/sc-data rw\n")
-            case ["umount", *_]:
-                self.mounts("")
-            case ["mkfs.ext4", *_]:
-                self.signature = "ext4"
-            case ["blkid", *_] if argv[-1].startswith("/dev/mapper"):
-                found = f"TYPE={self.signature}\n".encode() if self.signature else b""
-                return Finished(0 if found else 2, found, "")
-            case ["wipefs", *_] if argv[-1].startswith("/dev/mapper"):
-                return Finished(0, b"", "")
-            case _:
-                return run(argv, timeout=timeout)
-        return Finished(0, b"", "")
-
-    def map(self, name: str, luks_uuid: str = UUID) -> None:
-        folder = self.root / "sys/block/dm-0/dm"
-        folder.mkdir(parents=True)
-        (folder / "name").write_text(f"{name}\n")
-        (folder / "uuid").write_text(f"CRYPT-LUKS2-{luks_uuid.replace('-', '')}-{name}\n")
-        (folder.parent / "dev").write_text("253:0\n")
-
-    def mounts(self, text: str) -> None:
-        (self.root / "proc/self/mountinfo").write_text(text)
-
-    def named(self, tool: str) -> list[list[str]]:
-        return [call for call in self.calls if call[0] == tool]
-
-
 @pytest.fixture
 def machine(root) -> Machine:
     return Machine(root)
@@ -227,21 +172,11 @@ def test_first_time_through_device_mapper(mapped, machine, volume):
 
 def test_lock_syncs_unmounts_and_closes(mapped, machine, volume):
     step(mapped.work("data", volume, bytearray(64)), *FIRST_TIME)
-    assert mapped.lock("data")
+    assert mapped.lock("data").changed
     assert mapped.state("data") is State.CLOSED
-    assert [call[0] for call in machine.calls[-2:]] == ["umount", "cryptsetup"]
-
-
-def test_busy_volume_says_who_is_in_the_way(mapped, machine, volume, root):
-    step(mapped.work("data", volume, bytearray(64)), *FIRST_TIME)
-    process = root / "proc/77"
-    process.mkdir()
-    (process / "comm").write_text("postgres\n")
-    (process / "cwd").symlink_to(f"{volume.mount_point}/base")
-    machine.broken.add("umount")
-    with pytest.raises(AgentError, match=r"target is busy; in use by postgres \(77\)"):
-        mapped.lock("data")
-    assert mapped.state("data") is State.MOUNTED
+    assert [call[0] for call in machine.calls[-3:]] == ["sync", "umount", "cryptsetup"]
+    # Of no other file system: one that is suspended would not answer.
+    assert machine.named("sync") == [["sync", "--file-system", "--", volume.mount_point]]
 
 
 def test_failed_mount_closes_again(mapped, machine, volume):

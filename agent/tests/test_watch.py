@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from securecloud_agent.probes.collect import PROBES
 from securecloud_agent.probes.context import Context
-from securecloud_agent.probes.watch import LONGEST_UNREST, WATCHED, Watch
+from securecloud_agent.probes.watch import LONGEST_UNREST, WATCHED, FactWatch
 from securecloud_protocol.messages import FactRequest
 
 LISTENING = "  sl\n   0: 0100007F:{port:04X} 00000000:0000 0A 0:0 00:0 0 0 0 77 1\n"
@@ -50,8 +50,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def watch(root: Path, *names: str) -> Watch:
-    return Watch([FactRequest(name, ARGS.get(name, ())) for name in names], Context(root))
+def watch(root: Path, *names: str) -> FactWatch:
+    return FactWatch([FactRequest(name, ARGS.get(name, ())) for name in names], Context(root))
 
 
 def test_every_watched_fact_has_a_change_here():

@@ -76,6 +76,8 @@ DENIED = wire.DeviceDecision("a", "denied", "policy", None, None, None, None, No
         replace(DENIED, code="revoked", key_version=2),
         replace(CHECKED, volume=volume(), lineage=None, key_version=None),
         replace(GRANTED, lineage=None),
+        replace(DENIED, grace=wire.Grace(300, 3600)),
+        replace(DENIED, code="rejected", grace=wire.Grace(wire.GRACE_LIMIT, 0)),
     ],
 )
 def test_decisions_that_agree_with_themselves(decision: wire.DeviceDecision) -> None:
@@ -100,6 +102,21 @@ def test_decisions_that_agree_with_themselves(decision: wire.DeviceDecision) -> 
         (DENIED, {"key": "A" * 86}),
         (DENIED, {"lineage": "A" * 43}),
         (DENIED, {"volume": wire.VOLUME.encode(volume())}),
+        *(
+            (decision, {"code": code, "grace": {"period": 300, "postpone": 0}})
+            for decision, code in (
+                (GRANTED, "approved"),
+                (CHECKED, "checked"),
+                (DENIED, "revoked"),
+                (DENIED, "disabled"),
+                (DENIED, "quarantined"),
+                (DENIED, "unknown_device"),
+                (DENIED, "unavailable"),
+            )
+        ),
+        (DENIED, {"grace": {"period": 0, "postpone": 0}}),
+        (DENIED, {"grace": {"period": 300}}),
+        (DENIED, {"grace": {"period": 300, "postpone": -1}}),
     ],
 )
 def test_decisions_that_contradict_themselves(

@@ -307,6 +307,13 @@ def _claims(stage: Stage) -> Iterator[Case]:
     yield _case("challenge: names a device that was not asked for", "challenge", message, bad)
 
 
+def _denial(code: str, period: int) -> dict[str, Any]:
+    """Return what makes a granted decision one that is denied with a grace."""
+    nothing = dict.fromkeys(("key", "key_version", "lineage", "volume"))
+    grace = {"period": period, "postpone": 0}
+    return {**nothing, "outcome": "denied", "code": code, "grace": grace}
+
+
 def _releases(stage: Stage) -> Iterator[Case]:
     body: wire.ReleaseBody = wire.decode(wire.RELEASE_BODY, stage.release_body())
     head, (data, logs) = audit_head(stage.world.responder), decisions()
@@ -331,6 +338,10 @@ def _releases(stage: Stage) -> Iterator[Case]:
         ("a path upwards", {"volume": granted["volume"] | {"mount_point": "/srv/../etc"}}),
         ("a path with a line end", {"volume": granted["volume"] | {"source": "/dev/a\nb"}}),
         ("an option with a comma", {"volume": granted["volume"] | {"options": ["ro,suid"]}}),
+        ("a grace beside a grant", {"grace": {"period": 300, "postpone": 0}}),
+        ("a revoked key with a grace", _denial("revoked", 300)),
+        ("a grace of no length", _denial("policy", 0)),
+        ("a grace for ever", _denial("policy", 2**31)),
     ):
         changed = document | {"decisions": [granted | change, document["decisions"][1]]}
         message = stage.seal_release_body(json_encode(changed))

@@ -19,6 +19,29 @@ def _waiting() -> Script:
     )
 
 
+def _grace() -> Script:
+    """An open device that is denied and given time, and one that somebody held too long."""
+    body = replace(
+        evidence_body(),
+        devices=(
+            wire.DeviceClaim("data", "check", bytes(32)),
+            wire.DeviceClaim("logs", "key", bytes(32)),
+        ),
+    )
+    denied = wire.DeviceDecision("data", "denied", "policy", "r-5", None, None, None, None, None)
+    return Script(
+        body=body,
+        decisions=(
+            replace(denied, grace=wire.Grace(300, 3600)),
+            replace(denied, device="logs", code="rejected"),
+        ),
+        results=(
+            wire.AckResult("data", 3, "grace", LUKS_UUID, False, "closes in 300 s"),
+            wire.AckResult("logs", 1, "suspended", LUKS_UUID, False, "held by postgres (77)"),
+        ),
+    )
+
+
 def _all_devices() -> Script:
     plain = replace(
         volume(), iscsi=None, mount_point=None, options=(), initialise="if_blank", luks_uuid=None
@@ -78,6 +101,7 @@ def _many_devices() -> Script:
 SCRIPTS: dict[str, Script] = {
     "a key and a check are granted": Script(),
     "one device waits and one is denied": _waiting(),
+    "one device has a grace and one is suspended": _grace(),
     "all devices of the agent, a blank volume": _all_devices(),
     "an agent without devices": _nothing(),
     "unusual text and the largest integers": _unusual_text(),

@@ -42,11 +42,14 @@ def test_policy(play: Play) -> None:
     results = play("quartets/policy.yml")
     for quartet in results.values():
         assert_quartet(quartet)
-    fields = ("description", "rules", "on_match", "on_fail")
-    for name in ("create", "change", "empty"):
+    fields = ("description", "rules", "on_match", "on_fail", "grace")
+    changes = ("create", "change", "grace", "empty")
+    for name in changes:
         assert_foreseen(results[name], "policy", *fields)
-    versions = [results[name][1]["policy"]["version"] for name in ("create", "change", "empty")]
-    assert versions == [1, 2, 3]
+    versions = [results[name][1]["policy"]["version"] for name in changes]
+    assert versions == [1, 2, 3, 4]
+    graces = [results[name][1]["policy"]["grace"]["period"] for name in changes]
+    assert graces == [0, 0, 300, 300]
     assert results["remove"][1]["policy"] is None
 
 

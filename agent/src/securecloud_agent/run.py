@@ -1,13 +1,16 @@
 """The one subprocess wrapper: fixed argv, empty environment, secrets on a pipe, a time limit."""
 
 import os
+import select
 import selectors
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from securecloud_agent.errors import AgentError, printable
@@ -16,6 +19,9 @@ SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 _PACKAGES = {
     "cryptsetup": "cryptsetup-bin",
+    "dmsetup": "dmsetup",
+    "sync": "coreutils",
+    "wall": "bsdutils",
     "blkid": "util-linux",
     "wipefs": "util-linux",
     "mount": "mount",
@@ -71,6 +77,21 @@ class Runner(Protocol):
         """Run `argv` to its end and return what came of it; a non-zero status does not raise."""
 
 
+class ScriptRunner(Protocol):
+    """Runs an administrator's executables; the tests have one that only records."""
+
+    def __call__(
+        self,
+        path: Path,
+        words: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        timeout: float,
+        line: Callable[[bytes], None],
+    ) -> int:
+        """Run the executable at `path` to its end, at most `timeout` seconds."""
+
+
 class Follower(Protocol):
     """Runs programs that take hours; the tests have one that plays a script."""
 
@@ -108,16 +129,112 @@ def run(
 
     A session of its own keeps a terminal's Ctrl-C away from a program that is writing to a disk.
     """
-    with _begin(argv, secret is not None, pass_fds, cwd) as process:
-        try:
-            if secret is not None:
-                _feed(process, secret)
-            output, messages = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            raise ToolTimeoutError(f"{argv[0]} did not end within {timeout:g} s") from None
+    process = _begin(argv, secret is not None, pass_fds, cwd)
+    try:
+        if secret is not None:
+            _feed(process, secret)
+        output, messages = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        _end(process)
+        raise ToolTimeoutError(f"{argv[0]} did not end within {timeout:g} s") from None
     return Finished(process.returncode, output, messages.decode("utf-8", "replace"))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program with all that it started, and wait a little.
+
+    One that waits for a disk dies when that answers, perhaps never: it is not waited for.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_DYING_SECONDS)
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+_DYING_SECONDS = 2.0
+
+
+def run_script(
+    path: Path,
+    words: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    timeout: float,
+    line: Callable[[bytes], None],
+) -> int:
+    """Run the executable at `path` (absolute) and return its exit status.
+
+    It gets `environment` besides PATH and LC_ALL, and `line` gets each line that it writes, as it
+    writes it. When it has ended, what it left behind in the background is not waited for. Raises
+    ToolTimeoutError when the time is over, and ends all that it started; AgentError when it cannot
+    be started.
+    """
+    try:
+        process = subprocess.Popen(
+            [str(path), *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={"LC_ALL": "C", "PATH": SEARCH_PATH, **environment},
+            cwd="/",
+            bufsize=0,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise AgentError(f"it cannot be started: {error.strerror}") from None
+    try:
+        if not _listen(process, line, time.monotonic() + timeout):
+            raise ToolTimeoutError(f"it did not end within {timeout:g} s")
+        return process.wait()
+    finally:
+        _end(process)
+
+
+def _listen(
+    process: subprocess.Popen[bytes], line: Callable[[bytes], None], give_up: float
+) -> bool:
+    """Hand on what the program writes; return whether it has ended before `give_up`."""
+    assert process.stdout is not None
+    output, held, ended = process.stdout.fileno(), b"", False
+    os.set_blocking(output, False)
+    exit_news = os.pidfd_open(process.pid)
+    try:
+        while not ended and (left := give_up - time.monotonic()) > 0:
+            ready, _, _ = select.select(
+                [output, exit_news] if output >= 0 else [exit_news], [], [], left
+            )
+            ended = exit_news in ready
+            while output >= 0 and (chunk := _read(output)) is not None:
+                if not chunk:
+                    output = -1
+                    break
+                *lines, held = (held + chunk).split(b"\n")
+                for each in lines:
+                    line(each)
+                if len(held) > _LONGEST_LINE:
+                    line(held)
+                    held = b""
+                if time.monotonic() > give_up:
+                    break
+    finally:
+        os.close(exit_news)
+    if held:
+        line(held)
+    return ended
+
+
+def _read(descriptor: int) -> bytes | None:
+    """Return what is there: nothing (b"") at the end, None when there is nothing yet."""
+    try:
+        return os.read(descriptor, 65536)
+    except BlockingIOError:
+        return None
+
+
+_LONGEST_LINE = 4096
 
 
 def follow(

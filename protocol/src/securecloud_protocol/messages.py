@@ -357,12 +357,33 @@ VOLUME = record(
 
 
 @dataclass(frozen=True, slots=True)
+class Grace:
+    """How long a device that is open may stay so after it is denied; all in seconds.
+
+    `period` counts from the first denial, and people on the machine may move its end by up to
+    `postpone` in all.
+    """
+
+    period: int
+    postpone: int
+
+
+GRACE_LIMIT = 7 * 86400
+
+GRACE = record(Grace, period=integer(1, GRACE_LIMIT), postpone=integer(0, GRACE_LIMIT))
+
+GRACEFUL_CODES = ("policy", "rejected")
+"""The denials that may leave time: in all others the key itself is not to be trusted any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceDecision:
     """The outcome for one device; `key`, `lineage` and `volume` only when granted.
 
     `code` says why in a closed word: `approved`, `checked`, `approval_required`, `delayed`,
     `policy`, `rejected`, `revoked`, `disabled`, `quarantined`, `unknown_device`, `unavailable`.
-    A granted `check` has the code `checked` and carries no key.
+    A granted `check` has the code `checked` and carries no key. `grace` is for a device that is
+    open; without one, a denial holds at once.
     """
 
     device: str
@@ -374,6 +395,7 @@ class DeviceDecision:
     key_version: int | None
     lineage: bytes | None = field(repr=False)
     volume: Volume | None
+    grace: Grace | None = None
 
 
 DECISION_CODES = (
@@ -401,6 +423,8 @@ def _decision_problem(decision: DeviceDecision) -> str | None:
         return "DeviceDecision: a key without its version and volume"
     if not granted and (decision.lineage is not None or decision.volume is not None):
         return "DeviceDecision: a lineage value or volume without a grant"
+    if decision.grace is not None and decision.code not in GRACEFUL_CODES:
+        return "DeviceDecision: a grace with a code that leaves no time"
     return None
 
 
@@ -416,6 +440,7 @@ DEVICE_DECISION = checked(
         key_version=optional(_KEY_VERSION),
         lineage=optional(octets(LINEAGE_BYTES)),
         volume=optional(VOLUME),
+        grace=optional(GRACE),
     ),
     _decision_problem,
 )
@@ -483,7 +508,9 @@ ACK_RESULT = record(
     AckResult,
     device=_NAME,
     key_version=_KEY_VERSION,
-    result=choice("mounted", "opened", "verified", "checked", "closed", "failed"),
+    result=choice(
+        "mounted", "opened", "verified", "checked", "grace", "suspended", "closed", "failed"
+    ),
     luks_uuid=optional(_UUID),
     initialised=boolean,
     detail=_LINE,
@@ -492,7 +519,7 @@ ACK_RESULT = record(
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Tells what was opened, mounted or closed; makes a granted key *delivered*."""
+    """Tells what was opened, mounted, suspended or closed; makes a granted key *delivered*."""
 
     session_id: bytes
     ack_token: bytes

@@ -104,6 +104,7 @@ def build(
             exchange_times(settings),
             settings.evidence.history,
             metrics.decision,
+            metrics.acknowledged,
         ),
         enrolment=EnrolmentService(database, responder, clock, random),
         housekeeping=Housekeeping(database, clock, settings.evidence.days),

@@ -28,6 +28,7 @@ class Form(NamedTuple):
 DEVICE = Form("PUT", "/devices/new", {"agent": "web1", "volume": VOLUME})
 GROUP = Form("PUT", "/device-groups/new", {})
 POLICY = Form("PUT", "/policies/new", {"rules": [RULE]})
+GRACEFUL = Form("PUT", "/policies/new", {"grace": {"period": 60}})
 TOKEN = Form("POST", "/tokens", {"name": "new", "role": "auditor"})
 ENROLMENT = Form("POST", "/enrollment-tokens", {"agent_name": "new"})
 DECISIONS = [
@@ -122,6 +123,19 @@ CASES: dict[str, tuple[Form, str, list[Any], str]] = {
         "one of approve, approve_after, manual, deny",
     ),
     "policy on_fail": (POLICY, "on_fail", [None, "approve", 1, []], "{action, delay}"),
+    "policy grace": (POLICY, "grace", [None, 300, "5m", []], "{period, postpone}"),
+    "policy period": (
+        GRACEFUL,
+        "grace.period",
+        [None, -1, 604_801, True, "5m", 1.5, []],
+        "an integer of 0 to 604800 seconds",
+    ),
+    "policy postpone": (
+        GRACEFUL,
+        "grace.postpone",
+        [None, -1, 604_801, True, "1h", {}],
+        "an integer of 0 to 604800 seconds",
+    ),
     "policy force": (POLICY, "force", [None, "true", 1, []], "true or false"),
     "token name type": (TOKEN, "name", NO_STRINGS, "a string"),
     "token name absent": (TOKEN, "name", [ABSENT], "a value"),

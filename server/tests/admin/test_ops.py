@@ -109,10 +109,15 @@ def test_metrics_count_decisions_and_name_no_machine(
 ) -> None:
     admin.put("/devices/data", {"agent": "web1", "volume": VOLUME})
     machine.ask("data")
+    dialogue = machine.begin("data")
+    dialogue.challenge()
+    dialogue.release(want="check")
+    dialogue.ack("suspended")
     headers = {"Authorization": f"Bearer {admin.token}"}
     answer = server.http.get("/metrics", headers=headers)
     assert answer.mimetype == "text/plain"
-    line = 'securecloud_decisions_total{code="approval_required",outcome="pending"} 1.0'
+    line = 'securecloud_decisions_total{code="approval_required",outcome="pending"} 2.0'
     assert line in answer.text
+    assert 'securecloud_volumes_acknowledged_total{result="suspended"} 1.0' in answer.text
     assert "web1" not in answer.text
     assert "securecloud_agent_step_seconds_count" in answer.text

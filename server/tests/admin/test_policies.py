@@ -13,6 +13,7 @@ TEXT = {
     "on_match": {"action": "approve_after", "delay": 60},
     "on_fail": {"action": "deny"},
     "force": False,
+    "grace": {"period": 300, "postpone": 3600},
 }
 
 
@@ -39,6 +40,7 @@ def test_what_is_left_out_gets_its_default(admin: Caller) -> None:
     assert policy["rules"] == []
     assert policy["on_match"] == policy["on_fail"] == {"action": "manual"}
     assert policy["force"] is False
+    assert policy["grace"] == {"period": 0, "postpone": 0}
 
 
 def test_replacing_makes_a_version_and_keeps_the_old_ones(

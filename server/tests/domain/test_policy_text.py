@@ -47,6 +47,15 @@ def test_the_canonical_form_has_every_key_but_the_name() -> None:
     }
 
 
+def test_a_grace_is_part_of_the_text_only_where_there_is_one() -> None:
+    policy = compile_policy({"grace": {"period": 300}})
+    assert (policy.grace.period, policy.grace.postpone) == (300, 0)
+    assert policy.normalised["grace"] == {"period": 300, "postpone": 0}
+    none = compile_policy({"grace": {"period": 0, "postpone": 0}})
+    assert none.grace.period == 0
+    assert none.digest == compile_policy({}).digest
+
+
 def test_the_digest_is_of_the_canonical_json() -> None:
     policy = compile_policy({"description": "für Web", "rules": [RULE]})
     canonical = json.dumps(
@@ -122,6 +131,17 @@ def test_an_expression_over_all_packages_asks_for_all() -> None:
         ({"description": 5}, ["description"]),
         ({"description": "x" * 1001}, ["description"]),
         ({"force": "yes"}, ["force"]),
+        ({"grace": None}, ["grace"]),
+        ({"grace": 300}, ["grace"]),
+        ({"grace": {}}, ["grace.period"]),
+        ({"grace": {"postpone": 60}}, ["grace.period"]),
+        ({"grace": {"period": -1}}, ["grace.period"]),
+        ({"grace": {"period": True}}, ["grace.period"]),
+        ({"grace": {"period": 604_801}}, ["grace.period"]),
+        ({"grace": {"period": "5m", "postpone": "1h"}}, ["grace.period", "grace.postpone"]),
+        ({"grace": {"period": 60, "postpone": None}}, ["grace.postpone"]),
+        ({"grace": {"period": 0, "postpone": 60}}, ["grace.postpone"]),
+        ({"grace": {"period": 60, "wait": 1}}, ["grace.wait"]),
         ({"rules": None}, ["rules"]),
         ({"rules": "x"}, ["rules"]),
         ({"rules": ["x"]}, ["rules[0]"]),

@@ -245,6 +245,9 @@ class Machine:
         return body
 
 
+_WHEN_DENIED = ("grace", "suspended", "closed")
+
+
 @dataclass
 class Dialogue:
     """One exchange, step by step."""
@@ -291,7 +294,7 @@ class Dialogue:
         results = tuple(
             wire.AckResult(d.device, d.key_version or 0, result, luks_uuid, False, "")
             for d in self.body.decisions
-            if d.outcome == "granted"
+            if d.outcome == "granted" or result in _WHEN_DENIED
         )
         return self.exchange.ack(results)
 

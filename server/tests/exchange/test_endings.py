@@ -4,6 +4,7 @@ import uuid
 from typing import Any
 
 import pytest
+from securecloud_protocol import messages as wire
 from securecloud_protocol.errors import ErrorCode, ProtocolError
 from securecloud_server.domain import requests as life
 
@@ -75,6 +76,70 @@ def test_a_policy_that_denies(server: Any, machine: Any) -> None:
     request = server.requests("web1-data")[0]
     assert (request.state, request.failing) == (life.DENIED, ("rules[0].not",))
     assert request.rules[0]["value"] == "web1"
+
+
+DENIES_LATER = {
+    "rules": [{"fact": "host_name", "operator": "starts_with", "value": "web"}],
+    "on_match": {"action": "approve"},
+    "on_fail": {"action": "deny"},
+    "grace": {"period": 300, "postpone": 3600},
+}
+
+
+def test_an_open_device_that_the_policy_denies_gets_its_grace(server: Any, machine: Any) -> None:
+    server.policy("web", DENIES_LATER)
+    machine.unlock()
+    machine.facts["host_name"] = "db1"
+    decision = machine.ask(want="check").decisions[0]
+    assert (decision.code, decision.grace) == ("policy", wire.Grace(300, 3600))
+    denied = [event for event in server.events() if event.action == "key_request.denied"]
+    assert denied[-1].details["grace"] == 300
+    # What is closed has nothing to finish.
+    assert machine.ask().decisions[0].grace is None
+
+
+def test_a_person_who_rejects_leaves_the_grace_too(server: Any, machine: Any) -> None:
+    server.policy("web", {**DENIES_LATER, "on_fail": {"action": "manual"}})
+    machine.facts["host_name"] = "db1"
+    machine.ask(want="check")
+    server.decide("web1-data", life.DENIED)
+    decision = machine.ask(want="check").decisions[0]
+    assert (decision.code, decision.grace) == ("rejected", wire.Grace(300, 3600))
+
+
+@pytest.mark.parametrize("why", ["revoked", "disabled", "quarantined", "cloned"])
+def test_a_key_that_is_not_trusted_any_more_leaves_no_time(
+    server: Any, machine: Any, why: str
+) -> None:
+    server.policy("web", DENIES_LATER)
+    machine.unlock()
+    match why:
+        case "revoked":
+            server.key_state("web1-data", "deactivated")
+        case "disabled":
+            server.change_device("web1-data", enabled=False)
+        case "quarantined":
+            server.change_state("web1-data", quarantined=True)
+        case "cloned":
+            machine.lineage["web1-data"] = bytes(32)
+    decision = machine.ask(want="check").decisions[0]
+    assert decision.outcome == "denied"
+    assert decision.code == ("quarantined" if why == "cloned" else why)
+    assert decision.grace is None
+
+
+@pytest.mark.parametrize("result", ["grace", "suspended", "closed"])
+def test_what_became_of_a_denied_device_is_on_record(
+    server: Any, machine: Any, result: str
+) -> None:
+    machine.unlock()
+    before = server.state("web1-data")
+    dialogue = machine.begin()
+    dialogue.challenge()
+    dialogue.release(want="check")
+    dialogue.ack(result)
+    assert server.actions()[-1] == f"device.{result}"
+    assert server.state("web1-data") == before
 
 
 def test_pending_until_a_person_approves(server: Any, machine: Any) -> None:

@@ -14,6 +14,8 @@ class State(StrEnum):
     """Its key was proved in this boot; the kernel cannot open it."""
     OPENED = "opened"
     MOUNTED = "mounted"
+    SUSPENDED = "suspended"
+    """Somebody held it when it was to be closed: its key is gone, and who uses it waits."""
 
 
 class Content(StrEnum):
@@ -42,6 +44,9 @@ class Kind(StrEnum):
     MAKE_FILESYSTEM = "make_filesystem"
     MOUNT = "mount"
     LOCK = "lock"
+    RESUME = "resume"
+    WAIT = "wait"
+    """Leave it open: its grace is not over."""
     REFUSE = "refuse"
     NOTHING = "nothing"
 
@@ -58,6 +63,8 @@ class Observed:
     `encryption` is the LUKS UUID of the encryption that the operator asked for on this machine,
     which `encryption_begun` once a header is on the disk. `encryption_heading` while one is put
     there: the disk may then look like anything.
+    `grace_left` are the seconds until an open volume is to be locked, 0 or less when that is due,
+    None when no grace runs.
     """
 
     state: State = State.CLOSED
@@ -73,6 +80,7 @@ class Observed:
     encryption: str | None = None
     encryption_begun: bool = False
     encryption_heading: bool = False
+    grace_left: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,4 +93,4 @@ class Action:
     @property
     def changes(self) -> bool:
         """Say whether the machine is different afterwards."""
-        return self.kind not in {Kind.REFUSE, Kind.NOTHING}
+        return self.kind not in {Kind.REFUSE, Kind.NOTHING, Kind.WAIT}

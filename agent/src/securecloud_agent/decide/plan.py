@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from securecloud_agent.decide.grace import in_words
 from securecloud_agent.decide.model import UNKNOWN_KIND, Action, Content, Kind, Observed, State
 
 if TYPE_CHECKING:
@@ -9,26 +10,29 @@ if TYPE_CHECKING:
 
 Plan = tuple[Action, ...]
 
+KEYLESS = frozenset({State.CLOSED, State.SUSPENDED})
+"""The states in which this machine has no key."""
+
 
 def claim(observed: Observed) -> str:
-    """Return what to ask for: the `key` of a closed volume, a `check` of any other."""
-    return "key" if observed.state is State.CLOSED and not observed.held else "check"
+    """Return what to ask for: the `key` where this machine has none, a `check` elsewhere."""
+    return "key" if observed.state in KEYLESS and not observed.held else "check"
 
 
 def plan(decision: "DeviceDecision", observed: Observed, volume: "Volume | None") -> Plan:
     """Return the steps for one device; `volume` is the server's word, or the remembered one."""
-    if decision.outcome == "denied":
-        return _denied(decision, observed)
-    if decision.outcome == "pending":
-        return (Action(Kind.NOTHING, "nothing is changed meanwhile"),)
+    if decision.outcome != "granted":
+        return _not_granted(decision, observed)
     if observed.held:
         return (
             Action(Kind.NOTHING, "locked by the operator; `securecloud-agent unlock` opens it"),
         )
-    if observed.state is not State.CLOSED:
+    if observed.state not in KEYLESS:
         return _still_open(decision.device, observed, volume)
     if volume is None or decision.key is None:
         return _refuse("the server granted the device but sent no key or no volume with it")
+    if observed.state is State.SUSPENDED:
+        return _suspended(observed, volume)
     return _granted(observed, volume)
 
 
@@ -36,12 +40,20 @@ def _refuse(reason: str) -> Plan:
     return (Action(Kind.REFUSE, reason),)
 
 
-def _denied(decision: "DeviceDecision", observed: Observed) -> Plan:
+def _not_granted(decision: "DeviceDecision", observed: Observed) -> Plan:
+    denied = decision.outcome == "denied" and decision.code != "unavailable"
+    if observed.state in KEYLESS:
+        return (Action(Kind.NOTHING, f"it was {observed.state} already"),)
+    left = observed.grace_left
+    if left is not None and left > 0 and (decision.grace is not None or not denied):
+        return (Action(Kind.WAIT, f"it stays {observed.state} for {in_words(left)}"),)
+    if denied:
+        return (Action(Kind.LOCK, f"denied ({decision.code}) while {observed.state}"),)
+    if left is not None:
+        return (Action(Kind.LOCK, f"its grace is over, and it is {decision.outcome}"),)
     if decision.code == "unavailable":
         return (Action(Kind.NOTHING, "the server cannot decide now; what is open stays open"),)
-    if observed.state is State.CLOSED:
-        return (Action(Kind.NOTHING, "it was closed already"),)
-    return (Action(Kind.LOCK, f"denied ({decision.code}) while {observed.state}"),)
+    return (Action(Kind.NOTHING, "nothing is changed meanwhile"),)
 
 
 def _still_open(device: str, observed: Observed, volume: "Volume | None") -> Plan:
@@ -56,6 +68,13 @@ def _still_open(device: str, observed: Observed, volume: "Volume | None") -> Pla
     if observed.state is State.OPENED and volume is not None and volume.mount_point:
         return (Action(Kind.MOUNT, f"open but not mounted at {volume.mount_point}"),)
     return (Action(Kind.NOTHING, f"it stays {observed.state}"),)
+
+
+def _suspended(observed: Observed, volume: "Volume") -> Plan:
+    problem = _obstacle(observed, volume)
+    if problem is None and observed.content is not Content.LUKS:
+        problem = f"{volume.source} does not hold the volume any more that is suspended"
+    return _refuse(problem) if problem else (Action(Kind.RESUME, "granted"),)
 
 
 def _granted(observed: Observed, volume: "Volume") -> Plan:

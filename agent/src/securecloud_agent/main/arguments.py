@@ -34,6 +34,18 @@ def _seconds(text: str) -> int:
     return int(text)
 
 
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_TIME = re.compile(r"([0-9]{1,7})([smhd]?)")
+
+
+def _time(text: str) -> int:
+    """Return the seconds of `90`, `90s`, `15m`, `2h` or `1d`."""
+    found = _TIME.fullmatch(text)
+    if found is None or int(found[1]) == 0:
+        raise argparse.ArgumentTypeError("expected a time such as 90s, 15m or 2h")
+    return int(found[1]) * _UNITS[found[2]]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="securecloud-agent",
@@ -76,15 +88,29 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     encrypt.add_argument("device", type=_device, metavar="DEVICE")
     _flag(encrypt, "--background", "leave it to the running service")
     _flag(encrypt, "--check", "say whether anything would be done, and do nothing")
-    lock = add("lock", "Unmount and close devices; they stay closed until `unlock` or a reboot.")
+    lock = add(
+        "lock",
+        "Unmount and close devices, or suspend those that somebody holds; they stay so until"
+        " `unlock` or a reboot.",
+    )
     lock.add_argument("devices", nargs="*", type=_device, metavar="DEVICE")
+    _flag(
+        lock,
+        "--abandon",
+        "give up what is suspended: who waits for it gets errors instead; nothing else is locked",
+    )
+    postpone = add("postpone", "Move the end of a grace, as far as the policy allows.")
+    postpone.add_argument("device", type=_device, metavar="DEVICE")
+    postpone.add_argument(
+        "--by", type=_time, default="15m", metavar="TIME", help="90s, 15m, 2h; default: 15m"
+    )
     status = add("status", "Show enrolment and devices; asks no server.")
     facts = add("facts", "Show this machine's facts as a policy would see them.")
     facts.add_argument(
         "facts", nargs="*", metavar="NAME", help="NAME, or NAME=ARG,ARG for paths or packages"
     )
     add("run", "Stay in the foreground: unlock, keep asking while pending, check regularly.")
-    for command in (configure, enrol, unlock, encrypt, lock, status, facts):
+    for command in (configure, enrol, unlock, encrypt, lock, postpone, status, facts):
         _flag(command, "--json", "print the result as JSON on standard output")
     return parser.parse_args(argv)
 

@@ -1,12 +1,12 @@
 """Follows the server's decision on one device."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from securecloud_protocol.messages import AckResult, DeviceDecision, Volume
 
 from securecloud_agent.decide.model import Action, Content, Kind, Observed, State
-from securecloud_agent.decide.plan import plan
+from securecloud_agent.decide.plan import KEYLESS, plan
 from securecloud_agent.errors import AgentError, printable, warned
 from securecloud_agent.main.hardening import wipe
 from securecloud_agent.main.outcome import Outcome
@@ -16,12 +16,22 @@ from securecloud_agent.volumes.volumes import Volumes
 
 
 @dataclass(frozen=True, slots=True)
+class Event:
+    """What hooks are told after a pass; see docs/revocation.md."""
+
+    name: str
+    mount_point: str
+    seconds_left: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Followed:
-    """What was done for a device, and what the server is told of it."""
+    """What was done for a device, what the server is told of it, and what hooks are."""
 
     outcome: Outcome
     changed: bool
     ack: AckResult | None
+    event: Event | None = None
 
 
 class DeviceWork:
@@ -29,6 +39,8 @@ class DeviceWork:
 
     def __init__(self, agent: Agent, volumes: Volumes, decision: DeviceDecision) -> None:
         self._memory = agent.memory
+        self._graces = agent.graces()
+        self._reports = agent.reports()
         self._volumes = volumes
         self._decision = decision
         self._name = decision.device
@@ -40,6 +52,9 @@ class DeviceWork:
         source = self._volume.source if self._volume else None
         remembered = self._known.luks_uuid if self._known else None
         observed = self._volumes.observe(self._name, source, remembered)
+        before = self._graces.left(self._name)
+        left = self._graces.heed(self._decision, observed.state)
+        observed = replace(observed, grace_left=left)
         steps = plan(self._decision, observed, self._volume)
         key = bytearray(self._decision.key or b"")
         work = self._volumes.work(self._name, self._volume, key)
@@ -52,6 +67,8 @@ class DeviceWork:
         finally:
             wipe(key)
         done = work.done
+        if done.state in KEYLESS:
+            self._graces.end(self._name)
         self._answer_who_asked(problem, observed, done.state)
         if not problem and done.luks_uuid:
             with warned("the device could not be remembered"):
@@ -59,7 +76,21 @@ class DeviceWork:
         volume = _volume_word(done.state, observed)
         outcome = self._outcome(volume, problem, done.how)
         ack = self._ack(steps, done.state, problem, done.luks_uuid, done.initialised, outcome)
-        return Followed(outcome, done.changed, ack)
+        event = self._event(observed.state, done.state, before, left)
+        return Followed(outcome, done.changed, ack, event)
+
+    def _event(
+        self, was: State, now: State, before: float | None, left: float | None
+    ) -> Event | None:
+        """Return what hooks are told; of locking they are told while it is done."""
+        where = (self._volume.mount_point if self._volume is not None else None) or ""
+        if was in KEYLESS and now in {State.OPENED, State.MOUNTED}:
+            return Event("resumed" if was is State.SUSPENDED else "opened", where)
+        if before is None and left is not None and left > 0:
+            return Event("grace", where, round(left))
+        if before is not None and self._decision.outcome == "granted" and now not in KEYLESS:
+            return Event("cancelled", where)
+        return None
 
     def _answer_who_asked(self, problem: str, observed: Observed, state: State) -> None:
         """Somebody may have asked to encrypt it in the background, and wait for a word."""
@@ -114,19 +145,28 @@ class DeviceWork:
         outcome: Outcome,
     ) -> AckResult | None:
         word = _ack_word(self._decision, steps, state, problem)
+        # What became of it while no server was there is still to be told.
+        owed = self._reports.owed(self._name)
         if word is None:
-            return None
-        version = self._decision.key_version
-        if version is None:
-            version = self._known.key_version if self._known else 0
+            if owed is None:
+                return None
+            return AckResult(self._name, self._version, owed.result, None, False, owed.detail)
+        earlier = f"; before that {owed.result}: {owed.detail}" if owed is not None else ""
         return AckResult(
             device=self._name,
-            key_version=version,
+            key_version=self._version,
             result=word,
             luks_uuid=None if problem else luks_uuid,
             initialised=initialised and not problem,
-            detail=printable(problem or outcome.how),
+            detail=printable(f"{problem or outcome.how}{earlier}"),
         )
+
+    @property
+    def _version(self) -> int:
+        version = self._decision.key_version
+        if version is None:
+            version = self._known.key_version if self._known else 0
+        return version
 
 
 _DETAILS = {
@@ -148,13 +188,16 @@ def _ack_word(
     decision: DeviceDecision, steps: Sequence[Action], state: State, problem: str
 ) -> str | None:
     """Return what to report of a device; None when there is nothing to tell."""
-    locked = any(step.kind is Kind.LOCK for step in steps)
+    kinds = {step.kind for step in steps}
+    if Kind.WAIT in kinds:
+        return "grace"
+    locked = Kind.LOCK in kinds
     if decision.outcome != "granted" and not locked:
         return None
     if problem:
         return "failed"
     if locked:
-        return "closed"
+        return str(state)
     if decision.key is None and not any(step.changes for step in steps):
         return None
     # Told when it is open: until then the key is in use only here.

@@ -4,7 +4,6 @@ import argparse
 import os
 import signal
 import sys
-from contextlib import suppress
 from typing import Any
 
 from securecloud_agent.decide.model import State
@@ -14,7 +13,7 @@ from securecloud_agent.main.hardening import protect_process
 from securecloud_agent.main.outcome import Outcome, Passed, progress_of
 from securecloud_agent.main.output import print_json
 from securecloud_agent.main.passes import make_pass, preview
-from securecloud_agent.main.wiring import Agent, make_agent
+from securecloud_agent.main.wiring import Agent, make_agent, service_pid
 from securecloud_agent.state.files import only_instance
 from securecloud_agent.volumes.encryptions import describe
 from securecloud_agent.volumes.volumes import HELD
@@ -70,7 +69,7 @@ class _Encrypt:
         """
         if self.state() is State.ENCRYPTING:
             return False
-        service = _service_pid(self._agent)
+        service = service_pid(self._agent)
         if service is None:
             raise AgentError(
                 "the service does not run, so nobody would do it in the background; start it, or"
@@ -156,7 +155,7 @@ class _Encrypt:
         """End in order, after the chunk under way."""
         say(f"{self._device}: ending after what is under way")
         self._agent.encryptions.stop_own()
-        going_on = _service_pid(self._agent) is not None
+        going_on = service_pid(self._agent) is not None
         say(
             f"{self._device}: interrupted, nothing is lost; "
             + ("the service goes on with it" if going_on else "run this again to go on with it")
@@ -185,16 +184,3 @@ class _Encrypt:
         if failed and progress is not None:
             say(f"{self._device}: {describe(progress)}")
         return int(failed)
-
-
-def _service_pid(agent: Agent) -> int | None:
-    """Return the process id of the running service; its lock file says whether it runs."""
-    try:
-        with only_instance(agent.service_lock, "encrypt", wait=0):
-            return None
-    except AgentError as error:
-        if error.code != "busy":
-            raise
-    with suppress(OSError, ValueError, IndexError):
-        return int(agent.service_lock.read_text(encoding="utf-8").split()[1].rstrip(","))
-    return None

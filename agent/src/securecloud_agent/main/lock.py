@@ -1,10 +1,12 @@
-"""`lock`: unmount and close, and keep closed for this boot."""
+"""`lock`: unmount and close, or suspend what is busy, and keep it so for this boot."""
 
 import argparse
+from typing import Any
 
+from securecloud_agent.decide.model import State
 from securecloud_agent.errors import AgentError, say
 from securecloud_agent.main.output import print_json
-from securecloud_agent.main.wiring import make_agent
+from securecloud_agent.main.wiring import Agent, make_agent
 from securecloud_agent.state.files import only_instance
 from securecloud_agent.volumes.volumes import HELD
 
@@ -16,19 +18,34 @@ def command(arguments: argparse.Namespace) -> int:
     agent = make_agent(arguments.config)
     devices = tuple(dict.fromkeys(arguments.devices)) or agent.memory.devices()
     volumes = agent.volumes()
-    results = []
-    with only_instance(agent.lock_file, "lock", agent.settings.deadline + _VOLUME_SECONDS):
+    results, failed = [], False
+    # A machine that shuts down waits less.
+    patience = 20 if arguments.abandon else agent.settings.deadline + _VOLUME_SECONDS
+    with only_instance(agent.lock_file, "lock", patience):
         for device in devices:
-            agent.marks.put(HELD, device)
             try:
-                changed, problem = volumes.lock(device), ""
+                result = _give_up(agent, device) if arguments.abandon else _lock(agent, device)
             except AgentError as error:
-                changed, problem = False, str(error)
+                failed = True
+                result = {"changed": False, "detail": str(error)}
             state = str(volumes.state(device))
-            results.append(
-                {"device": device, "changed": changed, "volume": state, "detail": problem}
-            )
-            say(f"{device}: {problem or state}")
+            results.append({"device": device, **result, "volume": state})
+            say(f"{device}: {result['detail'] or state}")
     if arguments.json:
         print_json({"changed": any(each["changed"] for each in results), "devices": results})
-    return 1 if any(each["detail"] for each in results) else 0
+    return 1 if failed else 0
+
+
+def _lock(agent: Agent, device: str) -> dict[str, Any]:
+    agent.marks.put(HELD, device)
+    locked = agent.volumes().lock(device)
+    agent.graces().end(device)
+    return {"changed": locked.changed, "detail": locked.how}
+
+
+def _give_up(agent: Agent, device: str) -> dict[str, Any]:
+    """Do nothing to a volume that is not suspended: so the machine may always ask at shutdown."""
+    if agent.volumes().state(device) is not State.SUSPENDED:
+        return {"changed": False, "detail": "it is not suspended; nothing is given up"}
+    agent.marks.put(HELD, device)
+    return {"changed": agent.volumes().give_up(device), "detail": "given up"}

@@ -4,7 +4,10 @@ import os
 import socket
 from contextlib import suppress
 
-from securecloud_agent.errors import printable
+from securecloud_agent.errors import AgentError, printable
+from securecloud_agent.run import run
+
+_WALL_SECONDS = 5
 
 
 def notify_ready() -> None:
@@ -15,6 +18,12 @@ def notify_ready() -> None:
 def notify_status(text: str) -> None:
     """Set the line that `systemctl status` shows."""
     _notify(f"STATUS={printable(text, 200)}")
+
+
+def notify_terminals(text: str) -> None:
+    """Write to the terminals of all who are logged in, with wall(1); nobody is waited for."""
+    with suppress(AgentError):
+        run(["wall", "--timeout", "3", "--", printable(text, 300)], timeout=_WALL_SECONDS)
 
 
 def notify_still_stopping(seconds: int) -> None:

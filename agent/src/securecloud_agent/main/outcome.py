@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from securecloud_agent.errors import AgentError, printable
 from securecloud_agent.main.wiring import Agent
-from securecloud_agent.probes.watch import Watch
+
+if TYPE_CHECKING:
+    from securecloud_agent.probes.watch import FactWatch
 
 _NOT_OURS = "unknown_device"
 
@@ -27,12 +29,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """The outcome of one pass. `check_interval` is in seconds; `watch` has what it looked at."""
+    """The outcome of one pass, `check_interval` in seconds. `facts` watches what was asked for."""
 
     changed: bool
     outcomes: tuple[Outcome, ...]
     check_interval: int
-    watch: Watch | None = None
+    facts: "FactWatch | None" = None
 
 
 def remember(

@@ -22,14 +22,14 @@ from securecloud_agent.client.tls import Deadline
 from securecloud_agent.decide.audit import check_head
 from securecloud_agent.decide.clock import skew_warning
 from securecloud_agent.decide.model import State
-from securecloud_agent.decide.plan import claim
+from securecloud_agent.decide.plan import KEYLESS, claim
 from securecloud_agent.errors import AgentError, warn, warned
 from securecloud_agent.main.device import DeviceWork
 from securecloud_agent.main.notify import notify_ready
 from securecloud_agent.main.outcome import Outcome, Passed, failed, remember
 from securecloud_agent.main.wiring import Agent
 from securecloud_agent.probes.collect import collect
-from securecloud_agent.probes.watch import Watch
+from securecloud_agent.probes.watch import FactWatch
 from securecloud_agent.state.files import StateError
 from securecloud_agent.state.identity import identity_key, require_enrolled
 from securecloud_agent.state.memory import SeenHead
@@ -39,6 +39,7 @@ from securecloud_agent.volumes.volumes import Volumes
 _BEGIN_ANEW = frozenset({"stale", "replayed", "expired"})
 _EVIDENCE_RESERVE = 5
 _ACK_SECONDS = 30.0
+_SHORTEST_PASS = 1.0
 
 
 def make_pass(agent: Agent, devices: tuple[str, ...]) -> Passed:
@@ -65,7 +66,7 @@ class _Pass:
         self._agent = agent
         self._memory = agent.memory
         self._volumes: Volumes = agent.volumes()
-        self._watch: Watch | None = None
+        self._facts: FactWatch | None = None
         self._peers = Peers(agent.settings.ca_file, agent.clocks.now)
         known = require_enrolled(agent.settings.state_dir)
         self._caller = Caller(
@@ -82,13 +83,24 @@ class _Pass:
         self._agent.probe_context()
 
     def run(self, devices: tuple[str, ...]) -> Passed:
-        deadline = Deadline(self._agent.settings.deadline, self._agent.clocks.monotonic)
+        # A server that does not answer must not keep a volume open beyond its grace.
+        limit = self._until_an_end(self._agent.settings.deadline)
+        deadline = Deadline(limit, self._agent.clocks.monotonic)
         try:
             return self._run_once(devices, deadline)
         except RefusedError as error:
             if error.code not in _BEGIN_ANEW:
                 raise
             return self._run_once(devices, deadline)
+
+    def _until_an_end(self, limit: float) -> float:
+        """Return `limit`, or what is left until the next grace ends. One that is over and whose
+        volume cannot be locked limits nothing: a grant may be the way out.
+        """
+        soonest = self._agent.graces().soonest()
+        if soonest is None or soonest <= 0:
+            return limit
+        return max(_SHORTEST_PASS, min(limit, soonest))
 
     def _run_once(self, devices: tuple[str, ...], deadline: Deadline) -> Passed:
         session = self._open(devices, deadline)
@@ -140,7 +152,7 @@ class _Pass:
         session.close()
         states = {device: self._volumes.state(device) for device in session.core.devices}
         return Passed(
-            State.CLOSED in states.values(),
+            not KEYLESS.isdisjoint(states.values()),
             tuple(_foreseen(device, state) for device, state in states.items()),
             0,
         )
@@ -167,10 +179,10 @@ class _Pass:
             )
             for device in session.core.devices
         )
-        budget = max(1, session.core.lifetime - _EVIDENCE_RESERVE)
+        budget = self._until_an_end(max(1, session.core.lifetime - _EVIDENCE_RESERVE))
         context = self._agent.probe_context()
         # Before the facts are collected: what changes meanwhile is then noticed.
-        self._watch = Watch(session.core.facts, context)
+        self._facts = FactWatch(session.core.facts, context)
         facts = collect(session.core.facts, context, budget)
         return EvidenceBody(__version__, self._agent.boot_id, claims, facts)
 
@@ -200,8 +212,13 @@ class _Pass:
         outcomes = (*(each.outcome for each in done), *self._not_asked(damaged))
         with warned("the outcome could not be remembered"):
             remember(self._agent, outcomes, session.url, all_devices=all_devices)
+        for each in done:
+            if each.event is not None:
+                event = each.event
+                device = each.outcome.device
+                self._volumes.tell(event.name, device, event.mount_point, event.seconds_left)
         changed = any(each.changed for each in done)
-        return Passed(changed, outcomes, release.check_interval, self._watch)
+        return Passed(changed, outcomes, release.check_interval, self._facts)
 
     def _not_asked(self, damaged: dict[str, StateError]) -> tuple[Outcome, ...]:
         return tuple(
@@ -213,19 +230,21 @@ class _Pass:
     def _acknowledge(self, session: Session, results: Sequence[AckResult]) -> None:
         if not results:
             return
-        clocks = self._agent.clocks
-        deadline = Deadline(_ACK_SECONDS, clocks.monotonic)
+        clocks, reports = self._agent.clocks, self._agent.reports()
+        deadline = Deadline(self._until_an_end(_ACK_SECONDS), clocks.monotonic)
         try:
             session.acknowledge(tuple(results), deadline, clocks.pause, clocks.chance)
         except (RefusedError, UnreachableError) as error:
             warn(f"the server could not be told what was done: {error}")
+            reports.keep(results)
             return
         for result in results:
+            reports.told(result.device)
             self._memory.confirm_lineage(result.device)
 
 
 def _foreseen(device: str, state: State) -> Outcome:
-    if state is State.CLOSED:
+    if state in KEYLESS:
         detail = "would ask for the key"
         return Outcome(device, "pending", "check_mode", detail, str(state), "", None)
     detail = "is open; would ask for a check only"

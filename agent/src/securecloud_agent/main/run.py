@@ -15,8 +15,9 @@ from securecloud_agent.main.hardening import protect_process
 from securecloud_agent.main.notify import notify_ready, notify_status, notify_still_stopping
 from securecloud_agent.main.outcome import Outcome, Passed, failed, remember
 from securecloud_agent.main.passes import make_pass, warm_up
+from securecloud_agent.main.watch import Watch
 from securecloud_agent.main.wiring import Agent, make_agent
-from securecloud_agent.probes.watch import Watch
+from securecloud_agent.probes.watch import FactWatch
 from securecloud_agent.state.files import only_instance
 
 _CHECK_INTERVAL = 300
@@ -24,7 +25,13 @@ _BOOT_RETRY = 0.5
 _STOPPING_SECONDS = 60
 # Routes and addresses are told by the kernel; a name server that answers at last is not.
 _NETWORK_POLL = 0.25
-_WATCH_POLL = 5.0
+_FACTS_POLL = 5.0
+_NO_TIME_FOR_A_PASS = 3.0
+# Waiting is not counted while the machine sleeps, and a grace is.
+_LONGEST_REST_IN_A_GRACE = 30.0
+_LOCK_SECONDS = 10.0
+
+_OPEN = frozenset({"verified", "opened", "mounted"})
 
 Pass = Callable[[Agent, tuple[str, ...]], Passed]
 
@@ -55,8 +62,10 @@ class Service:
         agent: Agent,
         make: Pass,
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
+        watch: Watch | None = None,
     ) -> None:
         self._agent = agent
+        self._watch = watch or Watch(agent)
         self._make = make
         self._wait = wait
         self._wake = threading.Event()
@@ -64,7 +73,7 @@ class Service:
         self._failures = 0
         self._reached = False
         self._told: dict[str, str] = {}
-        self._watch: Watch | None = None
+        self._facts: FactWatch | None = None
 
     def on_stop(self, _number: int, _frame: FrameType | None) -> None:
         """End after the pass under way."""
@@ -82,10 +91,13 @@ class Service:
     def work(self) -> None:
         """Pass and wait until told to stop."""
         say("started")
+        # What was due while nobody was here does not wait for the network.
+        self._watch.attend()
         give_up = self._agent.clocks.monotonic() + self._agent.settings.deadline
-        self._await_network(give_up)
+        self._await_network(min(give_up, self._agent.clocks.monotonic() + self._soonest()))
         ready = False
         while not self._stopping:
+            self._end_what_is_due()
             self._wake.clear()
             pause = self.one_pass()
             if not ready and not self._reached and self._agent.clocks.monotonic() < give_up:
@@ -97,24 +109,47 @@ class Service:
                 ready = True
                 notify_ready()
             # A signal between the pass and here has set the event already, so nothing is missed.
-            if not self._stopping:
-                self._pause(pause)
+            self._rest(pause)
         say("stopped; open volumes stay open")
 
-    def _pause(self, seconds: float) -> None:
-        """Wait, but no longer than until somebody wakes the service or a watched fact changes."""
-        clocks = self._agent.clocks
-        end = clocks.monotonic() + seconds
-        while self._watch and seconds > _WATCH_POLL:
-            self._wait(self._wake, _WATCH_POLL)
-            changed = [] if self._wake.is_set() else self._watch.changed(clocks.monotonic())
-            if changed:
-                say(f"checking now, for this may have changed: {', '.join(changed)}")
-            if changed or self._wake.is_set():
+    def _rest(self, pause: float) -> None:
+        """Wait for the next pass, no longer than until somebody wakes the service or a watched fact
+        changes; meanwhile people are told how long a grace lasts, and it ends.
+        """
+        before = self._agent.graces().ask_before()
+        rest = pause if before is None else min(pause, before)
+        while not self._stopping:
+            due, locked = self._watch.attend()
+            if locked:
                 return
-            seconds = end - clocks.monotonic()
-        if seconds > 0:
-            self._wait(self._wake, seconds)
+            wait = rest if due is None else min(due, rest, _LONGEST_REST_IN_A_GRACE)
+            wait = min(wait, _FACTS_POLL) if self._facts else wait
+            self._wait(self._wake, wait)
+            rest -= wait
+            if rest <= 0 or self._wake.is_set() or self._a_fact_changed():
+                return
+
+    def _a_fact_changed(self) -> bool:
+        names = self._facts.changed(self._agent.clocks.monotonic()) if self._facts else []
+        if names:
+            say(f"checking now, for this may have changed: {', '.join(names)}")
+        return bool(names)
+
+    def _soonest(self) -> float:
+        soonest = self._agent.graces().soonest()
+        return float("inf") if soonest is None else max(0.0, soonest)
+
+    def _end_what_is_due(self) -> None:
+        """Begin no pass into the end of a grace: it would come to nothing and be late."""
+        while not self._stopping:
+            soonest = self._soonest()
+            if soonest > _NO_TIME_FOR_A_PASS:
+                return
+            due, _ = self._watch.attend()
+            if due is None or soonest <= 0:
+                # What cannot be locked is tried again between passes, which go on.
+                return
+            self._wait(threading.Event(), due)
 
     def _await_network(self, give_up: float) -> None:
         """Wait for a route to a server: the service starts before the network does."""
@@ -127,12 +162,12 @@ class Service:
         """Make one pass and return the seconds until the next."""
         agent = self._agent
         try:
-            with only_instance(agent.lock_file, "run"):
+            with only_instance(agent.lock_file, "run", min(_LOCK_SECONDS, self._soonest())):
                 passed = self._make(agent, ())
             broken = any(each.outcome == "failed" for each in passed.outcomes)
             self._failures = self._failures + 1 if broken else 0
             self._reached = True
-            self._watch = passed.watch
+            self._facts = passed.facts
         except AgentError as error:
             self._failures += 1
             # How a server is away differs from try to try.
@@ -167,4 +202,7 @@ class Service:
 
 
 def _brief(outcome: Outcome) -> str:
-    return f"{outcome.device}: {outcome.outcome}, {outcome.volume}"
+    """Of an open volume that was denied, also how long it stays so."""
+    still_open = outcome.outcome == "denied" and outcome.volume in _OPEN
+    how = f" ({outcome.how})" if still_open and outcome.how else ""
+    return f"{outcome.device}: {outcome.outcome}, {outcome.volume}{how}"

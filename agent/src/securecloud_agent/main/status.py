@@ -26,7 +26,7 @@ def collect(agent: Agent) -> dict[str, Any]:
     enrolled = read_enrolled(agent.settings.state_dir)
     last = agent.memory.status()
     outcomes: dict[str, Any] = last.get("devices", {})
-    volumes = agent.volumes()
+    volumes, graces = agent.volumes(), agent.graces()
     names = sorted({*outcomes, *agent.memory.devices()})
     return {
         "agent_name": agent.settings.name,
@@ -41,11 +41,18 @@ def collect(agent: Agent) -> dict[str, Any]:
                 **outcomes.get(name, {"device": name, "outcome": None, "code": None}),
                 "volume": str(volumes.state(name)),
                 "held": agent.marks.has(HELD, name),
+                "grace": graces.shown(name),
                 "encryption": progress_of(agent, name),
             }
             for name in names
         ],
     }
+
+
+def _remark(device: dict[str, Any]) -> str:
+    if device["grace"]:
+        return f" ({device['grace']['text']})"
+    return " (locked by the operator)" if device["held"] else ""
 
 
 def _print(status: dict[str, Any]) -> None:
@@ -59,7 +66,7 @@ def _print(status: dict[str, Any]) -> None:
         rows = [
             [
                 each["device"],
-                each["volume"] + (" (locked by the operator)" if each["held"] else ""),
+                each["volume"] + _remark(each),
                 f"{each['outcome']} ({each['code']})",
                 each.get("at", ""),
             ]

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,15 +11,22 @@ from typing import TYPE_CHECKING
 from securecloud_agent.config import Settings, load
 from securecloud_agent.errors import AgentError
 from securecloud_agent.run import follow, run
-from securecloud_agent.state.files import private_directory
+from securecloud_agent.state.files import only_instance, private_directory
 from securecloud_agent.state.memory import BootMarks, Memory
 
 if TYPE_CHECKING:
+    from securecloud_agent.main.graces import Graces
+    from securecloud_agent.main.reports import Reports
     from securecloud_agent.probes.context import Context
     from securecloud_agent.volumes.encryptions import Encryptions
     from securecloud_agent.volumes.volumes import Volumes
 
 _ROOT = Path("/")
+
+
+def _since_boot() -> float:
+    """Seconds since this boot, also those in which the machine slept; nobody can set it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +35,7 @@ class Clocks:
 
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
+    since_boot: Callable[[], float] = _since_boot
     pause: Callable[[float], None] = time.sleep
     chance: Callable[[], float] = random.random
 
@@ -41,6 +50,7 @@ class Agent:
     boot_id: str
     clocks: Clocks
     encryptions: "Encryptions"
+    hooks_dir: Path
 
     @property
     def lock_file(self) -> Path:
@@ -55,6 +65,7 @@ class Agent:
     def volumes(self) -> "Volumes":
         """Return the machine's volumes."""
         from securecloud_agent.volumes.header_copies import HeaderCopies
+        from securecloud_agent.volumes.hooks import Hooks
         from securecloud_agent.volumes.kernel import Kernel
         from securecloud_agent.volumes.mounts import Direct, Systemd
         from securecloud_agent.volumes.volumes import Volumes
@@ -63,7 +74,29 @@ class Agent:
         mounts = Systemd(run) if self.settings.mounts == "systemd" else Direct()
         copies = HeaderCopies(self.settings.state_dir / "headers")
         kernel, encryptions = Kernel(_ROOT), self.encryptions
-        return Volumes(Tools(run, kernel, self.marks, encryptions, copies, mounts=mounts))
+        return Volumes(
+            Tools(
+                run,
+                kernel,
+                self.marks,
+                encryptions,
+                copies,
+                mounts=mounts,
+                hooks=Hooks(self.hooks_dir),
+            )
+        )
+
+    def graces(self) -> "Graces":
+        """Return the graces that run on this machine."""
+        from securecloud_agent.main.graces import Graces
+
+        return Graces(self.marks, self.clocks.since_boot)
+
+    def reports(self) -> "Reports":
+        """Return what a server is still to be told."""
+        from securecloud_agent.main.reports import Reports
+
+        return Reports(self.marks)
 
     def probe_context(self) -> "Context":
         """Return what the probes get."""
@@ -77,6 +110,19 @@ class Agent:
             clock=self.clocks.now,
             supplied={"location": provider.location, "instance": provider.instance},
         )
+
+
+def service_pid(agent: Agent) -> int | None:
+    """Return the process id of the running service; its lock file says whether it runs."""
+    try:
+        with only_instance(agent.service_lock, "command", wait=0):
+            return None
+    except AgentError as error:
+        if error.code != "busy":
+            raise
+    with suppress(OSError, ValueError, IndexError):
+        return int(agent.service_lock.read_text(encoding="utf-8").split()[1].rstrip(","))
+    return None
 
 
 def read_boot_id() -> str:
@@ -99,4 +145,5 @@ def make_agent(config: Path, clocks: Clocks | None = None) -> Agent:
     boot_id = read_boot_id()
     memory, marks = Memory(settings.state_dir), BootMarks(run_dir, boot_id)
     encryptions = Encryptions(memory, marks, run, follow, clocks.monotonic, clocks.pause)
-    return Agent(settings, memory, marks, boot_id, clocks, encryptions)
+    hooks_dir = config.absolute().parent / "hooks.d"
+    return Agent(settings, memory, marks, boot_id, clocks, encryptions, hooks_dir)

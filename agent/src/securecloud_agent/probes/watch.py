@@ -31,7 +31,7 @@ as the uptime, always do."""
 LONGEST_UNREST = 30.0
 
 
-class Watch:
+class FactWatch:
     """What the last pass was asked for, as it was then. Times are in seconds of any one clock."""
 
     def __init__(self, requests: Sequence[FactRequest], context: Context) -> None:

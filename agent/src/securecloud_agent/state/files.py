@@ -92,8 +92,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def remove(path: Path) -> None:
     """Remove the file `path` if it is there."""
-    with suppress(FileNotFoundError):
-        path.unlink()
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StateError(f"{path} cannot be removed: {error.strerror}") from None
 
 
 _POLL = 0.1

@@ -1,6 +1,6 @@
 """What is known of each device, of the audit log and of the last outcome."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -185,7 +185,9 @@ class Memory:
 
 
 class BootMarks:
-    """Marks in `run_dir` that end with this boot: volumes proved, volumes held by the operator."""
+    """Marks in `run_dir` that end with this boot: volumes proved, volumes held by the operator,
+    graces that run.
+    """
 
     def __init__(self, run_dir: Path, boot_id: str) -> None:
         self._root = run_dir
@@ -198,14 +200,20 @@ class BootMarks:
     def _file(self, kind: str, device: str) -> Path:
         return self._root / f"{kind}-{device}.json"
 
-    def put(self, kind: str, device: str) -> None:
-        """Set the mark `kind` on `device`."""
-        write_json(self._file(kind, device), {"boot_id": self._boot_id})
+    def put(self, kind: str, device: str, content: Mapping[str, Any] | None = None) -> None:
+        """Set the mark `kind` on `device`, with `content` on it."""
+        write_json(self._file(kind, device), {**(content or {}), "boot_id": self._boot_id})
 
     def has(self, kind: str, device: str) -> bool:
         """Say whether the mark `kind` was set on `device` since this boot."""
+        return self.content(kind, device) is not None
+
+    def content(self, kind: str, device: str) -> dict[str, Any] | None:
+        """Return what is on the mark `kind` of `device`, None where this boot has not set it."""
         found = read_json(self._file(kind, device))
-        return found is not None and found.get("boot_id") == self._boot_id
+        if found is None or found.pop("boot_id", None) != self._boot_id:
+            return None
+        return found
 
     def explain(self, device: str, text: str) -> None:
         """Leave the last outcome where a unit that needs the volume can print it."""

@@ -14,6 +14,7 @@ _FORMAT_SECONDS = 120
 _BEGIN_SECONDS = 600
 _OPEN_SECONDS = 60
 _CLOSE_SECONDS = 60
+_SUSPEND_SECONDS = 300
 _LARGE_SECTOR = 4096
 _SMALL_SECTOR = 512
 _WRONG_KEY = 2
@@ -151,6 +152,35 @@ class Cryptsetup:
                 pass_fds=(descriptor,),
             )
         self._require(done, "open")
+
+    def suspend(self, mapper: str) -> None:
+        """Freeze the file system on the open volume, write out all of it, and wipe the key from the
+        kernel; whoever reads or writes waits from then on.
+
+        device-mapper freezes by itself. On Linux 6.1 a file system that fsfreeze(8) has frozen
+        cannot be suspended ("Device or resource busy").
+        """
+        done = self._run(["cryptsetup", "luksSuspend", "--", mapper], timeout=_SUSPEND_SECONDS)
+        self._require(done, "suspend")
+
+    def resume(self, key: bytearray, header: bytes, mapper: str) -> None:
+        """Give the key back to a suspended volume and let go on whoever waits for it."""
+        with ram_copy(header) as descriptor:
+            done = self._run(
+                [
+                    "cryptsetup",
+                    "luksResume",
+                    "--batch-mode",
+                    *_KEY_FROM_PIPE,
+                    f"--header=/dev/fd/{descriptor}",
+                    "--",
+                    mapper,
+                ],
+                timeout=_OPEN_SECONDS,
+                secret=key,
+                pass_fds=(descriptor,),
+            )
+        self._require(done, "resume")
 
     def close(self, mapper: str) -> None:
         """Unmap the volume, which wipes its key from the kernel."""

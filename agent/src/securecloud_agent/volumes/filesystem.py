@@ -1,8 +1,8 @@
 """File systems: make, mount, unmount."""
 
-import os
 from pathlib import Path
 
+from securecloud_agent.errors import warn, warned
 from securecloud_agent.run import Runner
 from securecloud_agent.volumes.kernel import Kernel
 from securecloud_agent.volumes.source import signature_on
@@ -11,6 +11,7 @@ from securecloud_agent.volumes.trouble import VolumeError
 _MAKE_SECONDS = 600
 _MOUNT_SECONDS = 60
 _UNMOUNT_SECONDS = 120
+_SYNC_SECONDS = 300
 _MOUNT_POINT_MODE = 0o755
 
 _MAKERS = {
@@ -63,9 +64,20 @@ def _make_mount_point(where: Path) -> None:
         raise VolumeError(f"{where} cannot be made a mount point: it is not a directory")
 
 
+def sync(run: Runner, where: str) -> None:
+    """Write out what is cached of the file system at `where`, and of no other.
+
+    Another one may be suspended, and a sync(2) of all would wait for that one.
+    """
+    done = run(["sync", "--file-system", "--", where], timeout=_SYNC_SECONDS)
+    if done.status != 0:
+        warn(f"{where} could not be synced: {done.complaint}")
+
+
 def unmount(run: Runner, kernel: Kernel, where: str) -> None:
     """Write out what is cached and unmount; says who is in the way."""
-    os.sync()
+    with warned(f"{where} could not be synced"):
+        sync(run, where)
     done = run(["umount", "--", where], timeout=_UNMOUNT_SECONDS)
     if done.status != 0:
         raise VolumeError(

@@ -1,6 +1,7 @@
 """What the kernel says of mapped and mounted volumes, read from /proc and /sys."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ class Mapping:
     luks_uuid: str | None
     disk_gone: bool = False
     """Whether the disk below it was taken away."""
+    suspended: bool = False
+    """Whether all that reads and writes it waits."""
 
 
 class Kernel:
@@ -40,7 +43,8 @@ class Kernel:
             if _text(folder / "dm/name").strip() == mapper:
                 uuid = _luks_uuid(_text(folder / "dm/uuid").strip())
                 numbers = _text(folder / "dev").strip()
-                return Mapping(folder.name, numbers, uuid, _is_empty(folder / "slaves"))
+                waits = _text(folder / "dm/suspended").strip() == "1"
+                return Mapping(folder.name, numbers, uuid, _is_empty(folder / "slaves"), waits)
         return None
 
     def mount_points(self, numbers: str) -> list[str]:
@@ -57,11 +61,24 @@ class Kernel:
         lines = _text(self._root / "proc/self/mountinfo").splitlines()
         return any(_unescape(line.split(" ")[4]) == path for line in lines if line.count(" ") > 4)  # noqa: PLR2004 - proc(5), mountinfo
 
+    def drop_cached_data(self) -> None:
+        """Give up what is cached of files' contents (proc(5), drop_caches), on all file systems.
+
+        Of a volume that was suspended, whoever is on the machine could else read on in plain. What
+        a process has mapped or read itself stays.
+        """
+        with suppress(OSError):
+            (self._root / "proc/sys/vm/drop_caches").write_text("1\n", encoding="ascii")
+
     def users_of(self, mount_point: str) -> str:
-        """Return the names of some processes that keep `mount_point` busy."""
+        """Return the names of some processes that keep `mount_point` busy.
+
+        Nothing is read for which a process that waits for a suspended volume would have to answer
+        (its command line, its map of memory): whoever reads that waits with it.
+        """
         names = set()
         for process in (self._root / "proc").glob("[0-9]*"):
-            links = [process / "cwd", process / "root", *_entries(process / "fd")]
+            links = [process / "cwd", process / "root", process / "exe", *_entries(process / "fd")]
             if any(_lies_below(link, mount_point) for link in links):
                 names.add(f"{_text(process / 'comm').strip()} ({process.name})")
         return printable(", ".join(sorted(names)[:_SHOWN_PROCESSES]) or "unknown processes", 200)

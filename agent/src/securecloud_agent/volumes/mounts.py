@@ -15,6 +15,7 @@ from securecloud_agent.volumes.units import (
     mount_text,
     mount_unit,
     opened_unit,
+    suspended_unit,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ class Mounts(Protocol):
     def release(self, device: str, where: str) -> None:
         """Stop what uses the mount at `where`, which is about to go."""
 
+    def suspended(self, device: str) -> None:
+        """The volume is suspended: what waits for it must not hold up a shutdown."""
+
+    def resumed(self, device: str) -> None:
+        """The volume is not suspended any more."""
+
     def settle(self) -> None:
         """Start what waited for the volumes that were mounted."""
 
@@ -49,6 +56,12 @@ class Direct:
         """Do nothing."""
 
     def release(self, device: str, where: str) -> None:
+        """Do nothing."""
+
+    def suspended(self, device: str) -> None:
+        """Do nothing."""
+
+    def resumed(self, device: str) -> None:
         """Do nothing."""
 
     def settle(self) -> None:
@@ -130,6 +143,20 @@ class Systemd:
         done = self._systemctl("stop", mount_unit(where), opened_unit(device), wait=_STOP_SECONDS)
         if done.status != 0:
             warn(f"systemd could not stop {mount_unit(where)}: {done.complaint}")
+
+    def suspended(self, device: str) -> None:
+        """Start the unit that gives the volume up when the machine shuts down."""
+        self._without_waiting("start", suspended_unit(device))
+
+    def resumed(self, device: str) -> None:
+        """Stop that unit, which finds nothing to give up: it asks when this agent has ended."""
+        self._without_waiting("stop", suspended_unit(device))
+
+    def _without_waiting(self, verb: str, unit: str) -> None:
+        with warned(f"systemd could not {verb} {unit}"):
+            done = self._systemctl(verb, "--no-block", unit)
+            if done.status != 0:
+                warn(f"systemd could not {verb} {unit}: {done.complaint}")
 
     def settle(self) -> None:
         """Start the enabled units that require what was mounted and do not run.

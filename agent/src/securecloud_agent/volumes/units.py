@@ -47,6 +47,11 @@ def opened_unit(device: str) -> str:
     return f"securecloud-volume@{device}.service"
 
 
+def suspended_unit(device: str) -> str:
+    """Return the name of the unit that is active while `device` is suspended."""
+    return f"securecloud-suspended@{device}.service"
+
+
 def mark(device: str) -> str:
     """Return how the text of every mount unit for `device` begins."""
     return f"{MARK} for the device {device};"
@@ -68,7 +73,8 @@ def mount_text(device: str, mapped: str, volume: "Volume") -> str:
         f"Requires={opened}",
         f"After={opened}",
         "Conflicts=umount.target",
-        "Before=umount.target",
+        # At shutdown what waits for a suspended volume is let go first.
+        f"Before=umount.target {suspended_unit(device)}",
         "",
         "[Mount]",
         f"What={mapped}",

@@ -1,20 +1,25 @@
 """The volumes of this machine: what they are now, and how they are locked."""
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from securecloud_agent.decide.model import Content, Observed, State
+from securecloud_agent.decide.plan import KEYLESS
 from securecloud_agent.errors import AgentError
-from securecloud_agent.volumes import filesystem
+from securecloud_agent.volumes import dead, filesystem
 from securecloud_agent.volumes.cryptsetup import Cryptsetup
+from securecloud_agent.volumes.kernel import Mapping
 from securecloud_agent.volumes.source import Sight, look_at
-from securecloud_agent.volumes.work import VERIFIED, Tools, Work, mapper_name
+from securecloud_agent.volumes.trouble import VolumeError
+from securecloud_agent.volumes.work import VERIFIED, Locked, Tools, Work, mapper_name
 
 if TYPE_CHECKING:
     from securecloud_protocol.messages import Volume
 
 HELD = "held"
+GIVEN_UP = "given_up"
 
 _MODPROBE_SECONDS = 20
 
@@ -30,7 +35,9 @@ class Volumes:
 
     def state(self, device: str) -> State:
         """Return what the volume is to the machine now."""
-        mapping = self._kernel.mapping(mapper_name(device))
+        mapping = self._mapping(device)
+        if mapping is not None and mapping.suspended:
+            return State.SUSPENDED
         if mapping is not None:
             mounted = self._kernel.mount_points(mapping.numbers)
             return State.MOUNTED if mounted else State.OPENED
@@ -38,15 +45,23 @@ class Volumes:
             return State.ENCRYPTING
         return State.VERIFIED if self._marks.has(VERIFIED, device) else State.CLOSED
 
+    def _mapping(self, device: str) -> Mapping | None:
+        """Return the open volume; one that was given up is none, though somebody still holds it."""
+        mapping = self._kernel.mapping(mapper_name(device))
+        given_up = mapping is not None and mapping.disk_gone and self._marks.has(GIVEN_UP, device)
+        return None if given_up else mapping
+
     def observe(
         self, device: str, source: str | None = None, remembered_uuid: str | None = None
     ) -> Observed:
         """Return what decisions are made on; the source is looked at only when it is closed."""
         state = self.state(device)
         sight = Sight(Content.UNKNOWN, "unknown content")
-        if state is State.CLOSED and source is not None:
+        if state in KEYLESS and source is not None:
             sight = look_at(Path(source), self._tools.run)
-        mapping = self._kernel.mapping(mapper_name(device))
+        mapping = self._mapping(device)
+        if mapping is not None and mapping.suspended:
+            sight = _of_suspended(sight, mapping)
         asked = self._tools.encryptions.asked(device)
         return Observed(
             state=state,
@@ -77,22 +92,83 @@ class Volumes:
         """Let start what waited for the volumes that were mounted."""
         self._tools.mounts.settle()
 
-    def lock(self, device: str) -> bool:
-        """Stop what uses it, sync, unmount and close; return whether there was anything to do."""
-        mapper = mapper_name(device)
-        mapping = self._kernel.mapping(mapper)
+    def lock(self, device: str) -> Locked:
+        """Run hooks, stop what uses the volume, sync, unmount and close; suspend what is busy.
+
+        Return what has become of it: closed or suspended, its key gone in either case. Raises
+        AgentError when it is neither.
+        """
+        mapping = self._mapping(device)
         if mapping is None:
             stopped = self._tools.encryptions.stop(device)
             was_verified = self._marks.has(VERIFIED, device)
             self._marks.clear(VERIFIED, [device])
-            return was_verified or stopped
-        for where in reversed(self._kernel.mount_points(mapping.numbers)):
-            self._tools.mounts.release(device, where)
-        for where in reversed(self._kernel.mount_points(mapping.numbers)):
+            return Locked(State.CLOSED, was_verified or stopped)
+        points = self._kernel.mount_points(mapping.numbers)
+        where = points[0] if points else ""
+        if mapping.suspended:
+            # Again, in case that an agent ended between the two.
+            self._tools.mounts.suspended(device)
+            return Locked(State.SUSPENDED, False, self._who_holds(where))
+        self._tools.hooks.tell("locking", device, where)
+        for point in reversed(points):
+            self._tools.mounts.release(device, point)
+        try:
+            self.shut(device)
+        except AgentError as busy:
+            locked = self._suspend(device, str(busy))
+        else:
+            locked = Locked(State.CLOSED, True)
+        event = "locked" if locked.state is State.CLOSED else "suspended"
+        self._tools.hooks.tell(event, device, where)
+        return locked
+
+    def shut(self, device: str) -> None:
+        """Sync, unmount and close, and nothing else; raises AgentError when somebody holds it."""
+        mapping = self._mapping(device)
+        points = self._kernel.mount_points(mapping.numbers) if mapping is not None else []
+        for where in reversed(points):
             filesystem.unmount(self._tools.run, self._kernel, where)
+        mapper = mapper_name(device)
         if self._kernel.mapping(mapper) is not None:
             Cryptsetup(self._tools.run, Path(mapper)).close(mapper)
+
+    def _suspend(self, device: str, busy: str) -> Locked:
+        """Take the key away under whoever holds the volume (decision 9)."""
+        mapper = mapper_name(device)
+        try:
+            Cryptsetup(self._tools.run, Path(mapper)).suspend(mapper)
+        except AgentError as error:
+            raise VolumeError(f"{busy}; and {error}") from None
+        self._kernel.drop_cached_data()
+        self._tools.mounts.suspended(device)
+        return Locked(State.SUSPENDED, True, f"suspended, for {busy}")
+
+    def _who_holds(self, where: str) -> str:
+        holders = f", held by {self._kernel.users_of(where)}" if where else ""
+        return f"it is suspended already{holders}"
+
+    def give_up(self, device: str) -> bool:
+        """Let all that waits for a suspended volume fail, and close it; False where none waits.
+
+        What was written before it was suspended is on the disk; what waits was never reported as
+        written. Raises AgentError when somebody holds it still; it goes when they end.
+        """
+        mapping = self._kernel.mapping(mapper_name(device))
+        if mapping is None or not mapping.suspended:
+            return False
+        points = self._kernel.mount_points(mapping.numbers)
+        # The mark first: without it, the dead volume would pass for an open one.
+        self._marks.put(GIVEN_UP, device)
+        dead.replace_by_errors(self._tools.run, mapper_name(device))
+        for where in reversed(points):
+            dead.detach(self._tools.run, where)
+        dead.remove(self._tools.run, mapper_name(device))
         return True
+
+    def tell(self, event: str, device: str, mount_point: str, seconds_left: int) -> None:
+        """Tell the hooks."""
+        self._tools.hooks.tell(event, device, mount_point, seconds_left)
 
     def refuse_encryption(self, device: str, reason: str, *, for_good: bool) -> None:
         """Tell whoever asked to encrypt `device`, if anybody did, why it is not to be."""
@@ -100,7 +176,15 @@ class Volumes:
 
     def work(self, device: str, volume: "Volume | None", key: bytearray) -> Work:
         """Return the workbench for one device's steps. `key` stays the caller's, to be wiped."""
-        return Work(self._tools, device, self.state(device), volume, key, self.lock)
+        return Work(self._tools, device, self.state(device), volume, key, self.lock, self.shut)
+
+
+def _of_suspended(sight: Sight, mapping: Mapping) -> Sight:
+    """Return what was seen on the source; a header of another volume is none for this one."""
+    if sight.header_problem is None and sight.luks_uuid not in {None, mapping.luks_uuid}:
+        problem = f"it is of volume {sight.luks_uuid}, and {mapping.luks_uuid} is suspended"
+        return replace(sight, header_problem=problem)
+    return sight
 
 
 def _text(path: Path | None) -> str | None:

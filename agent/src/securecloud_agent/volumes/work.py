@@ -15,6 +15,7 @@ from securecloud_agent.volumes import filesystem
 from securecloud_agent.volumes.cryptsetup import Cryptsetup
 from securecloud_agent.volumes.encryptions import Encryptions
 from securecloud_agent.volumes.header_copies import HeaderCopies
+from securecloud_agent.volumes.hooks import Hooks
 from securecloud_agent.volumes.in_place import Order
 from securecloud_agent.volumes.kernel import Kernel
 from securecloud_agent.volumes.mounts import Direct, Mounts
@@ -40,6 +41,16 @@ class Tools:
     header_copies: HeaderCopies
     new_uuid: Callable[[], uuid.UUID] = uuid.uuid4
     mounts: Mounts = field(default_factory=Direct)
+    hooks: Hooks = field(default_factory=Hooks)
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What locking came to: closed or suspended, whether there was anything to do, and how."""
+
+    state: State
+    changed: bool
+    how: str = ""
 
 
 @dataclass(slots=True)
@@ -68,7 +79,8 @@ class Work:
         state: State,
         volume: "Volume | None",
         key: bytearray,
-        lock: Callable[[str], bool],
+        lock: Callable[[str], Locked],
+        shut: Callable[[str], None],
     ) -> None:
         self._tools = tools
         self._run = tools.run
@@ -76,6 +88,7 @@ class Work:
         self._volume = volume
         self._key = key
         self._lock_volume = lock
+        self._shut = shut
         self._opened_here = False
         self.done = Done(state)
 
@@ -83,7 +96,7 @@ class Work:
         """Take one step."""
         if action.kind is Kind.REFUSE:
             raise VolumeError(action.reason)
-        if action.kind is Kind.NOTHING:
+        if action.kind in {Kind.NOTHING, Kind.WAIT}:
             self.done.how = self.done.how or action.reason
             return
         steps: dict[Kind, Callable[[], bool]] = {
@@ -94,6 +107,7 @@ class Work:
             Kind.MAKE_FILESYSTEM: self._make_filesystem,
             Kind.MOUNT: self._mount,
             Kind.LOCK: self._lock,
+            Kind.RESUME: self._resume,
         }
         try:
             self.done.changed |= steps[action.kind]()
@@ -105,7 +119,7 @@ class Work:
     def _close_again(self) -> None:
         """Leave nothing half-open; the next exchange begins from a closed volume."""
         with suppress(AgentError):
-            self._lock_volume(self._device)
+            self._shut(self._device)
             self.done.state = State.CLOSED
 
     def _say(self, text: str) -> None:
@@ -173,6 +187,10 @@ class Work:
         return True
 
     def _open(self) -> bool:
+        if self._tools.kernel.mapping(mapper_name(self._device)) is not None:
+            raise VolumeError(
+                f"{self._mapped} was given up, and somebody holds it still; end them, and it opens"
+            )
         sight = self._look()
         Cryptsetup(self._run, Path(self._target.source)).open(
             self._key, sight.header, mapper_name(self._device), self._target.read_only
@@ -207,8 +225,23 @@ class Work:
         self._say(f"mounted at {where}")
         return True
 
+    def _resume(self) -> bool:
+        sight = self._look()
+        Cryptsetup(self._run, Path(self._target.source)).resume(
+            self._key, sight.header, mapper_name(self._device)
+        )
+        self.done.luks_uuid = sight.luks_uuid
+        self._tools.mounts.resumed(self._device)
+        mapping = self._tools.kernel.mapping(mapper_name(self._device))
+        points = self._tools.kernel.mount_points(mapping.numbers) if mapping is not None else []
+        self.done.state = State.MOUNTED if points else State.OPENED
+        if self._target.mount_point in points:
+            self._tools.mounts.mounted(self._device, self._mapped, self._target)
+        self._say("resumed; what waited for it goes on")
+        return True
+
     def _lock(self) -> bool:
-        changed = self._lock_volume(self._device)
-        self.done.state = State.CLOSED
-        self._say("locked")
-        return changed
+        locked = self._lock_volume(self._device)
+        self.done.state = locked.state
+        self._say(locked.how or "locked")
+        return locked.changed

@@ -32,6 +32,7 @@ __all__ = [
     "Fact",
     "FactRequest",
     "FieldError",
+    "Grace",
     "Policy",
     "PolicyError",
     "Provenance",
@@ -43,9 +44,10 @@ __all__ = [
 TEXT_LIMIT = 64 * 1024
 DESCRIPTION_LIMIT = 1000
 DELAY_LIMIT = 2_592_000  # 30 days
+GRACE_LIMIT = 604_800  # 7 days
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
-_KEYS = ("name", "description", "rules", "on_match", "on_fail", "force")
+_KEYS = ("name", "description", "rules", "on_match", "on_fail", "force", "grace")
 _MANUAL = Action(ActionKind.MANUAL)
 _RELEASING = (ActionKind.APPROVE, ActionKind.APPROVE_AFTER)
 
@@ -65,6 +67,21 @@ class Replayed:
 
 
 @dataclass(frozen=True, slots=True)
+class Grace:
+    """How long an open volume may stay so after the policy denied it; in seconds.
+
+    People on the machine may move the end of ``period`` by up to ``postpone`` in all.
+    """
+
+    period: int = 0
+    postpone: int = 0
+
+    def to_document(self) -> dict[str, int]:
+        """Return the canonical form ``{"period", "postpone"}``."""
+        return {"period": self.period, "postpone": self.postpone}
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A compiled policy.
 
@@ -77,6 +94,7 @@ class Policy:
     on_match: Action
     on_fail: Action
     force: bool
+    grace: Grace
     normalised: dict[str, Any]
     digest: str
     fact_requests: tuple[FactRequest, ...]
@@ -126,7 +144,7 @@ def compile_policy(text: Mapping[str, Any]) -> Policy:
     """Return the compiled form of a policy text (parsed JSON or YAML).
 
     Raises PolicyError with every problem of the text. ``rules`` defaults to none, ``on_match`` and
-    ``on_fail`` to manual.
+    ``on_fail`` to manual, ``grace`` to none.
     """
     root = Place()
     if not isinstance(text, Mapping):
@@ -145,6 +163,7 @@ def _compile(text: dict[str, Any], root: Place) -> Policy:
     compiler = RuleCompiler()
     rules = compiler.rules(text.get("rules", []), root.key("rules"))
     force = _force(text, root)
+    grace = _grace(text, root.key("grace"))
     on_match = _action(text, "on_match", root)
     on_fail = _action(text, "on_fail", root)
     if on_fail.kind in _RELEASING and not force:
@@ -162,12 +181,16 @@ def _compile(text: dict[str, Any], root: Place) -> Policy:
         "on_fail": on_fail.to_document(),
         "force": force,
     }
+    if grace.period:
+        # Left out where there is none, so that the digests of texts from before stay what they are.
+        normalised["grace"] = grace.to_document()
     return Policy(
         name=name,
         description=description,
         on_match=on_match,
         on_fail=on_fail,
         force=force,
+        grace=grace,
         normalised=normalised,
         digest=_digest(normalised),
         fact_requests=compiler.fact_requests(),
@@ -207,6 +230,33 @@ def _force(text: dict[str, Any], root: Place) -> bool:
         root.key("force").refuse_value("true or false", force)
         return False
     return force
+
+
+def _grace(text: dict[str, Any], place: Place) -> Grace:
+    """Return the grace; none after a problem was reported."""
+    raw = text.get("grace", {"period": 0})
+    if not isinstance(raw, dict):
+        place.refuse_value("{period, postpone}", raw)
+        return Grace()
+    check_keys(raw, ("period", "postpone"), place)
+    if "period" not in raw:
+        place.key("period").refuse(_GRACE_EXPECTED, "missing key 'period'")
+        return Grace()
+    period = _grace_seconds(raw["period"], place.key("period"))
+    postpone = _grace_seconds(raw.get("postpone", 0), place.key("postpone"))
+    if postpone and raw["period"] == 0:
+        place.key("postpone").refuse("0", "there is nothing to postpone without a period")
+    return Grace(period, postpone)
+
+
+_GRACE_EXPECTED = f"an integer of 0 to {GRACE_LIMIT} seconds"
+
+
+def _grace_seconds(value: Any, place: Place) -> int:
+    if type(value) is not int or not 0 <= value <= GRACE_LIMIT:
+        place.refuse_value(_GRACE_EXPECTED, value)
+        return 0
+    return value
 
 
 def _action(text: dict[str, Any], key: str, root: Place) -> Action:

@@ -37,7 +37,11 @@ Observer = Callable[[str, str], None]
 """Told of every decision on a device: (outcome, code)."""
 
 
-def _nobody(_outcome: str, _code: str) -> None:
+Told = Callable[[str], None]
+"""Told of every acknowledged device: its result."""
+
+
+def _nobody(*_words: str) -> None:
     """Observe nothing."""
 
 
@@ -58,13 +62,14 @@ class ExchangeService:
         times: ExchangeTimes,
         history: int,
         observe: Observer = _nobody,
+        acknowledged: Told = _nobody,
     ) -> None:
         self._database = database
         self._responder = responder
         self._clock = clock
         self._times = times
         self._release = Release(database, keystore, responder, random, times, history, observe)
-        self._acknowledgement = Acknowledgement(database, responder)
+        self._acknowledgement = Acknowledgement(database, responder, acknowledged)
 
     def hello(self, data: bytes, source: str) -> bytes:
         """Return the Challenge: which devices, and which facts their policies need."""

@@ -1,5 +1,6 @@
 """Ack in, Receipt out: what became of the keys on the machine."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from securecloud_protocol import messages as wire
@@ -31,14 +32,19 @@ class Report:
 class Acknowledgement:
     """Answers one Ack; see `answer`."""
 
-    def __init__(self, database: Database, responder: Responder) -> None:
+    def __init__(
+        self, database: Database, responder: Responder, observed: Callable[[str], None]
+    ) -> None:
         self._database = database
         self._responder = responder
+        self._observed = observed
 
     def answer(self, data: bytes, source: str, now: int) -> bytes:
         """Authenticate, record everything once and in one transaction, answer."""
         opened = self._responder.open_ack(data, now)
         self._database.write(lambda tx: _record(tx, opened, source, now))
+        for result in opened.ack.results:
+            self._observed(result.result)
         return self._responder.receipt(opened)
 
 

@@ -6,7 +6,7 @@ from securecloud_protocol import messages as wire
 from securecloud_protocol.server import OpenedAck, OpenedEvidence
 
 from securecloud_server.domain.records import Actor, Agent, AuditEvent
-from securecloud_server.services.exchange_decision import Verdict
+from securecloud_server.services.exchange_decision import Verdict, grace_of
 
 _ACTIONS = {
     ("granted", "key"): "key.released",
@@ -49,6 +49,9 @@ def decision(inquiry: Told, verdict: Verdict) -> list[AuditEvent]:
         "request_id": verdict.request.request_id if verdict.request else None,
         "failing": list(verdict.case.judgement.failing),
     }
+    grace = grace_of(verdict)
+    if grace is not None:
+        details["grace"] = grace.period
     action = _ACTIONS[verdict.outcome, want]
     outcome = "success" if verdict.outcome != "denied" else "refused"
     event = AuditEvent(inquiry.actor, action, target, outcome, verdict.reason, details)

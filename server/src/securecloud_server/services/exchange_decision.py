@@ -14,7 +14,7 @@ from securecloud_server.domain import requests as life
 from securecloud_server.domain.policy import ActionKind
 from securecloud_server.domain.records import KeyRequest
 from securecloud_server.services.exchange_evidence import Judgement
-from securecloud_server.services.exchange_situation import DeviceView
+from securecloud_server.services.exchange_situation import DeviceView, compiled
 
 _USABLE = frozenset({"pre_active", "active"})
 _RELEASING = frozenset({ActionKind.APPROVE, ActionKind.APPROVE_AFTER})
@@ -76,6 +76,17 @@ def unavailable(verdict: Verdict, cause: str) -> Verdict:
     """Return the verdict for a device whose key cannot be fetched now: ask again."""
     case = verdict.case
     return Verdict(case, "pending", "unavailable", cause, retry_after=case.pending_retry)
+
+
+def grace_of(verdict: Verdict) -> wire.Grace | None:
+    """Return how long what is open may stay so; only a policy or a person leaves time.
+
+    Whoever revokes a key, switches a device off or sees a clone wants it closed now.
+    """
+    if verdict.case.claim.want != "check" or verdict.code not in wire.GRACEFUL_CODES:
+        return None
+    grace = compiled(verdict.case.view.policy).grace
+    return wire.Grace(grace.period, grace.postpone) if grace.period else None
 
 
 # Before any policy

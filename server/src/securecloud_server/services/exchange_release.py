@@ -14,7 +14,13 @@ from securecloud_server.domain.ids import uuid7_after
 from securecloud_server.domain.ports import Database, Keystore, RandomSource, Transaction
 from securecloud_server.domain.records import Actor, Agent, DeviceState, Session
 from securecloud_server.services import exchange_audit as audit
-from securecloud_server.services.exchange_decision import Case, Verdict, decide, unavailable
+from securecloud_server.services.exchange_decision import (
+    Case,
+    Verdict,
+    decide,
+    grace_of,
+    unavailable,
+)
 from securecloud_server.services.exchange_evidence import EvidenceDocument
 from securecloud_server.services.exchange_identities import Identities, Refused
 from securecloud_server.services.exchange_kept import KeptEvidence
@@ -299,6 +305,7 @@ def _on_the_wire(
         key_version=view.key.version if released and view.key else None,
         lineage=lineages[view.device.device_id] if released else None,
         volume=_volume(verdict) if released else None,
+        grace=grace_of(verdict),
     )
 
 

@@ -38,6 +38,30 @@ _ACTION = WithJsonSchema(
     }
 )
 _TEXT = WithJsonSchema({"type": "string", "maxLength": 1000})
+_GRACE_SECONDS = {"type": "integer", "minimum": 0, "maximum": 604_800}
+_GRACE = WithJsonSchema(
+    {
+        "type": "object",
+        "description": "how long an open volume may stay so after it is denied; none with period 0",
+        "properties": {
+            "period": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": 604800,
+                "description": "seconds",
+            },
+            "postpone": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": 604800,
+                "default": 0,
+                "description": "seconds by which people on the machine may move its end, in all",
+            },
+        },
+        "required": ["period"],
+        "additionalProperties": False,
+    }
+)
 _FLAG = WithJsonSchema({"type": "boolean"})
 
 
@@ -51,6 +75,7 @@ class PolicyBody(BaseModel):
     on_match: Annotated[Any, _ACTION] = {"action": "manual"}
     on_fail: Annotated[Any, _ACTION] = {"action": "manual"}
     force: Annotated[Any, _FLAG] = False
+    grace: Annotated[Any, _GRACE] = {"period": 0, "postpone": 0}
 
 
 class Policy(BaseModel):
@@ -62,6 +87,7 @@ class Policy(BaseModel):
     on_match: Annotated[Any, _ACTION]
     on_fail: Annotated[Any, _ACTION]
     force: bool
+    grace: Annotated[Any, _GRACE] = {"period": 0, "postpone": 0}
     version: int
     digest: str
     default: bool

@@ -23,6 +23,13 @@ class Metrics:
             ("outcome", "code"),
             registry=self._registry,
         )
+        self._volumes = Counter(
+            "securecloud_volumes_acknowledged",
+            "What agents said became of volumes: mounted, opened, verified, checked, grace,"
+            " suspended, closed, failed",
+            ("result",),
+            registry=self._registry,
+        )
         self._refusals = Counter(
             "securecloud_agent_refusals",
             "Messages of agents that were refused, by step and error code",
@@ -40,6 +47,10 @@ class Metrics:
     def decision(self, outcome: str, code: str) -> None:
         """Count a decision on a device."""
         self._decisions.labels(outcome, code).inc()
+
+    def acknowledged(self, result: str) -> None:
+        """Count what became of a volume on its machine."""
+        self._volumes.labels(result).inc()
 
     def refusal(self, step: str, code: str) -> None:
         """Count a refused message."""

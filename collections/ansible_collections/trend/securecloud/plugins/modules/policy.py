@@ -100,6 +100,25 @@ options:
       - warn
       - fail
     default: warn
+  grace:
+    description:
+      - How long a volume that is open stays so after the policy, or a person, denied its machine.
+        None with a new policy, and then it is locked at once.
+      - A key that is revoked, a device that is disabled and a machine in quarantine get no grace.
+    type: dict
+    suboptions:
+      period:
+        description:
+          - Seconds from the first denial until the volume is locked, at most V(604800). V(0) is no
+            grace.
+        type: int
+        required: true
+      postpone:
+        description:
+          - Seconds by which people on the machine may move that end with C(securecloud-agent
+            postpone), in all.
+        type: int
+        default: 0
   state:
     description:
       - Whether the policy exists.
@@ -138,7 +157,10 @@ EXAMPLES = r"""
     on_match:
       action: approve
     on_fail:
-      action: manual
+      action: deny
+    grace:
+      period: 300
+      postpone: 3600
 
 - name: A stricter rule, but only if no machine loses its key by it
   trend.securecloud.policy:
@@ -281,6 +303,7 @@ POLICY = Kind(
         "on_match": {"action": "manual"},
         "on_fail": {"action": "manual"},
         "force": False,
+        "grace": {"period": 0, "postpone": 0},
     },
 )
 
@@ -358,6 +381,13 @@ def main() -> None:
                 "type": "str",
                 "choices": ["ignore", "warn", "fail"],
                 "default": "warn",
+            },
+            "grace": {
+                "type": "dict",
+                "options": {
+                    "period": {"type": "int", "required": True},
+                    "postpone": {"type": "int", "default": 0},
+                },
             },
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         }
