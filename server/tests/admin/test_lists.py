@@ -8,7 +8,7 @@ import pytest
 
 from server.tests.admin.api import ADMINISTRATOR, BASE, Caller, fields
 from server.tests.admin.conftest import Template
-from server.tests.exchange.conftest import Clock
+from server.tests.exchange.conftest import APPROVE, Clock
 
 COUNT = 5
 LISTS = {
@@ -16,13 +16,14 @@ LISTS = {
     "/policies/many/versions": "version",
     "/device-groups": "name",
     "/devices": "name",
+    "/devices/many/evidence": "audit_event",
     "/agents": "name",
     "/enrollment-tokens": "id",
     "/key-requests": "id",
     "/tokens": "id",
     "/audit-events": "seq",
 }
-NUMBERED = {"/policies/many/versions", "/audit-events"}
+NUMBERED = {"/policies/many/versions", "/devices/many/evidence", "/audit-events"}
 CURSOR_EXPECTED = "next_cursor of the page before"
 
 
@@ -32,7 +33,13 @@ def admin(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Itera
     clock = Clock()
     with template.server(tmp_path_factory.mktemp("lists"), clock) as server:
         caller = Caller(server.http, template.tokens[ADMINISTRATOR])
+        caller.put("/policies/asking", APPROVE)
+        changing = server.machine("many")
+        body = {"agent": "many", "policy": "asking", "volume": {"source": "/dev/vdb"}}
+        caller.put("/devices/many", body)
         for number in range(COUNT):
+            changing.facts["host_name"] = f"m{number}"
+            changing.ask("many")
             caller.put("/policies/many", {"description": str(number)})
             caller.put(f"/policies/p{number}", {})
             caller.put(f"/device-groups/g{number}", {})
@@ -70,7 +77,7 @@ def test_pages_hold_every_item_exactly_once(admin: Caller, path: str, limit: int
         query = f"{path}?limit={limit}&cursor={page['next_cursor']}"
     assert found == whole["items"]
     keys = [item[LISTS[path]] for item in found]
-    newest_first = path in {"/key-requests", "/policies/many/versions"}
+    newest_first = path in {"/key-requests", "/policies/many/versions", "/devices/many/evidence"}
     assert keys == sorted(set(keys), reverse=newest_first)
 
 

@@ -34,6 +34,7 @@ MATRIX: dict[str, tuple[frozenset[str], Any]] = {
     "DELETE /device-groups/<name>": (EDITORS, None),
     "GET /devices": (READERS, None),
     "GET /devices/<name>": (READERS, None),
+    "GET /devices/<name>/evidence": (READERS, None),
     "PUT /devices/<name>": (EDITORS, DEVICE),
     "DELETE /devices/<name>": (EDITORS, None),
     "POST /devices/<name>:clear-quarantine": (EDITORS, REASON),

@@ -12,6 +12,8 @@ from server.tests.admin.api import REASON, VOLUME, Caller
 from server.tests.admin.test_failures import log_of
 from server.tests.admin.test_lists import LISTS
 
+USER_DATA = "a password in the user data"
+
 
 def written(secret: bytes) -> list[str]:
     """Return how a secret might be written."""
@@ -22,8 +24,11 @@ def written(secret: bytes) -> list[str]:
 def busy(server: Any, machine: Any, admin: Caller) -> list[str]:
     """Use everything; return the secrets that this made."""
     secrets = [str(admin.token).split(".")[2]]
-    admin.put("/policies/many", {"rules": [], "description": "x"})
+    rule = {"fact": "instance.user_data", "operator": "equals", "value": "x"}
+    admin.put("/policies/many", {"rules": [rule], "description": "x"})
     admin.put("/devices/data", {"agent": "web1", "volume": VOLUME, "policy": "many"})
+    logs = {"source": "/dev/b"}
+    admin.put("/devices/many", {"agent": "web1", "volume": logs, "policy": "many"})
     for path, body in (
         ("/tokens", {"name": "new", "role": "auditor"}),
         ("/enrollment-tokens", {"agent_name": "new"}),
@@ -33,8 +38,10 @@ def busy(server: Any, machine: Any, admin: Caller) -> list[str]:
     key, device = server.key("data"), server.read(lambda tx: tx.devices.get("data"))
     secrets += written(server.application.keystore.fetch(key.reference, device.device_id, 1))
     secrets += written(key.reference)
-    machine.ask("data")
-    request = admin.items("/key-requests")[0]["id"]
+    machine.facts["instance"] = {"id": "i", "user_data": USER_DATA}
+    machine.ask("data", "many")
+    secrets.append(USER_DATA)
+    request = admin.items("/key-requests?device=data")[0]["id"]
     admin.post(f"/key-requests/{request}:approve", REASON)
     machine.unlock("data")
     admin.post("/keys/data:revoke", REASON)
@@ -48,6 +55,7 @@ def test_no_answer_shows_a_secret(busy: list[str], admin: Caller) -> None:
             assert "token" not in item
             shown.append(str(admin.get(f"/{collection}/{item['id']}")))
     shown += [str(admin.get(path)) for path in ("/devices/data", "/keys/data", "/audit-head")]
+    shown.append(str(admin.post("/policies/many:evaluate", {"draft": {}})))
     for text in shown:
         assert not [secret for secret in busy if secret in text]
 

@@ -10,6 +10,7 @@ from securecloud_server.services.audit import AuditService, RefusalLog
 from securecloud_server.services.device_groups import DeviceGroupService
 from securecloud_server.services.devices import DeviceService
 from securecloud_server.services.enrollment_tokens import EnrollmentTokenService
+from securecloud_server.services.evidence import EvidenceService
 from securecloud_server.services.key_requests import KeyRequestService
 from securecloud_server.services.keys import KeyService
 from securecloud_server.services.policies import PolicyService
@@ -25,6 +26,7 @@ class Administration:
     policy_replay: PolicyReplay
     device_groups: DeviceGroupService
     devices: DeviceService
+    evidence: EvidenceService
     agents: AgentService
     enrollment_tokens: EnrollmentTokenService
     key_requests: KeyRequestService
@@ -44,6 +46,7 @@ def administration(
         policy_replay=PolicyReplay(ports),
         device_groups=DeviceGroupService(ports),
         devices=DeviceService(ports, keystore),
+        evidence=EvidenceService(ports),
         agents=AgentService(ports),
         enrollment_tokens=EnrollmentTokenService(ports, fingerprint),
         key_requests=KeyRequestService(ports, approval_lifetime),

@@ -17,6 +17,7 @@ from securecloud_server.web.admin.audit import audit
 from securecloud_server.web.admin.device_groups import device_groups
 from securecloud_server.web.admin.devices import devices
 from securecloud_server.web.admin.enrollment_tokens import enrollment_tokens
+from securecloud_server.web.admin.evidence import evidence
 from securecloud_server.web.admin.invalid import invalid_request
 from securecloud_server.web.admin.key_requests import key_requests
 from securecloud_server.web.admin.keys import keys
@@ -65,6 +66,7 @@ def _resources(admin: Administration, about: Callable[[], About]) -> list[APIBlu
         policy_impact(_resource("policy_impact"), admin.policy_replay),
         device_groups(_resource("device_groups"), admin.device_groups),
         devices(_resource("devices"), admin.devices),
+        evidence(_resource("evidence"), admin.evidence),
         agents(_resource("agents"), admin.agents),
         enrollment_tokens(_resource("enrollment_tokens"), admin.enrollment_tokens),
         key_requests(_resource("key_requests"), admin.key_requests),
