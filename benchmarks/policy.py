@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def answers(system: System) -> list[bool]:
     """Return the decision on the good machine, then on each broken one."""
     machines = [GOOD, *({**GOOD, **broken} for broken in BROKEN)]
-    return [system.permits(system.prepare(machine)) for machine in machines]  # type: ignore[arg-type]
+    return [system.permits(system.prepare(machine)) for machine in machines]
 
 
 def microseconds(decide: Callable[[Any], bool], evidence: Any, count: int) -> float:
