@@ -17,6 +17,7 @@ from ansible_collections.trend.securecloud.plugins.module_utils._client import C
 from ansible_collections.trend.securecloud.plugins.module_utils._errors import (
     ApiError,
     FieldError,
+    NotSecureCloud,
     SecureCloudError,
 )
 
@@ -105,7 +106,10 @@ def foresee(client: Client, name: str, draft: Mapping[str, Any]) -> Impact:
                 "upgrade it, or set policy_impact: ignore"
             ) from None
         raise _as_pushed(error, name) from None
-    return Impact(name, body["totals"], tuple(body["devices"]))
+    totals, devices = body.get("totals"), body.get("devices")
+    if not (isinstance(totals, dict) and "may_lose" in totals and isinstance(devices, list)):
+        raise NotSecureCloud(f"the server's answer does not say what policy {name} would do")
+    return Impact(name, totals, tuple(devices))
 
 
 def _as_pushed(error: ApiError, name: str) -> ApiError:

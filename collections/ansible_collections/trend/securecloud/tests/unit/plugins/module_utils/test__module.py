@@ -34,11 +34,13 @@ def run(stub, authority, capsys):
 
 
 def test_a_module_ends_with_what_its_work_returns(run, stub):
-    stub.replies += [(404, {"code": "not_found"}), (201, {"name": "web", "version": 1})]
+    nobody = {"totals": {"devices": 0, "may_lose": 0}, "devices": []}
+    created = {"name": "web", "version": 1}
+    stub.replies += [(404, {"code": "not_found"}), (200, nobody), (201, created)]
     result = run(token=TOKEN, description="x")
     assert result["changed"]
     assert result["policy"] == {"name": "web", "version": 1}
-    assert [request[0] for request in stub.requests] == ["GET", "PUT"]
+    assert [request[0] for request in stub.requests] == ["GET", "POST", "PUT"]
 
 
 def test_the_token_is_read_from_a_file(run, stub, tmp_path):

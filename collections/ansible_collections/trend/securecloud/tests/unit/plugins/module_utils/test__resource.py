@@ -38,6 +38,7 @@ def test_a_new_object_gets_the_defaults_for_what_is_left_out():
         "on_match": {"action": "manual"},
         "on_fail": {"action": "manual"},
         "force": False,
+        "grace": {"period": 0, "postpone": 0},
     }
 
 

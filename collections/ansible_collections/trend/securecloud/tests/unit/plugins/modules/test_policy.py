@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.trend.securecloud.plugins.module_utils._errors import ApiError
+from ansible_collections.trend.securecloud.plugins.module_utils._errors import (
+    ApiError,
+    NotSecureCloud,
+)
 from ansible_collections.trend.securecloud.plugins.module_utils._impact import (
     CannotForesee,
     WouldLoseKeys,
@@ -167,6 +170,13 @@ def test_a_wrong_draft_is_named_as_a_push_would(replay):
         policy.impact_of(client, CHANGE, "warn", pytest.fail)
     assert [error.field for error in caught.value.errors] == ["rules[0].fact", "draft"]
     assert caught.value.code == "invalid_request"
+
+
+@pytest.mark.parametrize("body", [{}, {"totals": {}, "devices": []}, {"totals": {"may_lose": 0}}])
+def test_an_answer_to_another_question_stops_everybody(replay, body):
+    client = replay({EVALUATE: {"status": 200, "body": body}})
+    with pytest.raises(NotSecureCloud, match="does not say what policy web would do"):
+        policy.impact_of(client, CHANGE, "warn", pytest.fail)
 
 
 @pytest.mark.parametrize(("status", "code"), [(404, "not_found"), (405, "method_not_allowed")])
