@@ -139,9 +139,7 @@ def test_a_grace_is_counted_postponed_and_ends_without_a_server(
     end = begun["begun"] + 100 + 40
     assert agent1.status(DEVICE)["volume"] == "mounted"
     eventually("it is closed", lambda: DEVICE_NODE not in agent1.mapped())
-    closed_by = uptime(agent1)
     over = logged_at(agent1, "its grace is over")
-    print(f"grace: ends {end:.1f}, is over {over:.1f}, closed by {closed_by:.1f}")
     assert end - 0.5 <= over <= end + 15
     hooks = agent1.run("cat /root/hooks.log").splitlines()
     assert hooks[0].startswith("grace active /srv/data")
@@ -226,8 +224,8 @@ def test_a_file_system_that_somebody_froze_cannot_be_suspended(
     agent1.run("systemctl stop writer.service")
     agent1.run("fsfreeze --freeze /srv/data")
     told = agent1.run(f"cryptsetup luksSuspend {DEVICE_NODE} 2>&1; echo status $?", check=False)
-    print(f"luksSuspend of a frozen file system: {told!r}")
     agent1.run("fsfreeze --unfreeze /srv/data")
+    assert "Device or resource busy" in told
     assert "status 0" not in told
     agent1.run("systemctl start writer.service")
 
@@ -236,10 +234,12 @@ def test_a_reboot_of_a_suspended_volume_ends(agent1: Guest, revocation: Revocati
     hold(agent1)
     revocation.deny()
     agent1.until(DEVICE, "suspended")
-    begun = uptime(agent1)
+    asked = uptime(agent1)
     agent1.machine.reboot()
-    told = agent1.run("journalctl --boot=-1 --no-pager --output short-monotonic | tail -n 1")
-    print(f"reboot of a suspended volume: asked at {begun:.1f}, the last word was {told!r}")
+    # Nothing waited for the time limits of systemd, the shortest of which is 90 seconds.
+    journal = "journalctl --boot=-1 --no-pager --output short-monotonic"
+    last = agent1.run(f"{journal} | tail -n 1").split("]")[0].strip("[ ")
+    assert float(last) - asked < 80
     revocation.grant()
     agent1.until(DEVICE, "mounted")
     assert is_whole(agent1)
