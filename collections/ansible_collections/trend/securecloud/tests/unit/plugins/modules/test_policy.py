@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 from ansible_collections.trend.securecloud.plugins.module_utils._errors import (
     ApiError,
@@ -45,7 +47,8 @@ NEW = {**RULE, "passed": True, "explanation": ""}
 KINDS = ("lose", "unknown", "no_evidence", "changed", "gain", "unchanged")
 
 
-def device(name, effect, before=GRANTED, after=GRANTED, rules=()):
+def device(name, effect, before=None, after=None, rules=()):
+    before, after = before or GRANTED, after or GRANTED
     return {
         "device": name,
         "agent": f"agent of {name}",
@@ -79,15 +82,20 @@ def refusal(status, code, *fields):
     return {"status": status, "body": {"code": code, "detail": code, "errors": errors}}
 
 
+class Foreseen(NamedTuple):
+    impact: object
+    warnings: list
+    client: object
+
+
 def impact(replay, *devices, wanted="warn", change=CHANGE):
-    """Return the client, what the change does, and the warnings."""
+    """Return what the change does, the warnings, and the client."""
     client, warnings = replay({EVALUATE: answer(*devices)}), []
-    return client, policy.impact_of(client, change, wanted, warnings.append), warnings
+    return Foreseen(policy.impact_of(client, change, wanted, warnings.append), warnings, client)
 
 
 def test_the_whole_draft_is_sent(replay):
-    client, _, _ = impact(replay, STAYS)
-    assert client.changes == [(EVALUATE, {"draft": AFTER})]
+    assert impact(replay, STAYS).client.changes == [(EVALUATE, {"draft": AFTER})]
 
 
 @pytest.mark.parametrize(
@@ -99,12 +107,13 @@ def test_the_whole_draft_is_sent(replay):
     ],
 )
 def test_nobody_asks_without_need(replay, wanted, change):
-    client, found, warnings = impact(replay, LOSES, wanted=wanted, change=change)
+    found, warnings, client = impact(replay, LOSES, wanted=wanted, change=change)
     assert (client.sent, found, warnings) == ([], None, [])
 
 
 def test_it_warns_of_machines_that_may_lose_their_key_and_says_why(replay):
-    _, found, (warning,) = impact(replay, LOSES, STAYS, UNTELLABLE)
+    found, (warning,), client = impact(replay, LOSES, STAYS, UNTELLABLE)
+    assert client.changes
     assert found.may_lose == 2
     assert warning == (
         "policy web: 2 of 3 devices may lose their key: "
@@ -117,12 +126,12 @@ def test_it_warns_of_machines_that_may_lose_their_key_and_says_why(replay):
 
 def test_it_is_silent_when_nobody_loses(replay):
     for wanted in ("warn", "fail"):
-        _, found, warnings = impact(replay, STAYS, SILENT, GAINS, wanted=wanted)
-        assert (found.may_lose, warnings) == (0, [])
+        foreseen = impact(replay, STAYS, SILENT, GAINS, wanted=wanted)
+        assert (foreseen.impact.may_lose, foreseen.warnings) == (0, [])
 
 
 def test_only_the_first_are_named_in_a_sentence(replay):
-    _, _, (warning,) = impact(replay, *[{**LOSES, "device": f"d{n}"} for n in range(12)])
+    (warning,) = impact(replay, *[{**LOSES, "device": f"d{n}"} for n in range(12)]).warnings
     assert warning.endswith("; and 2 more")
     assert warning.count("agent of a") == 10
 
@@ -138,7 +147,7 @@ def test_it_fails_where_that_is_wanted_with_the_impact(replay, loser):
 
 
 def test_the_text_beside_the_difference_names_each_machine_with_its_rule(replay):
-    _, found, _ = impact(replay, LOSES, STAYS, SILENT, GAINS, CLOSES)
+    found = impact(replay, LOSES, STAYS, SILENT, GAINS, CLOSES).impact
     assert found.text().splitlines() == [
         "machines under policy web: 5, of these 2 lose, 1 gain, 1 no evidence, 1 unchanged",
         "lose: a (agent agent of a): granted (approved) -> pending (approval_required)",
@@ -151,7 +160,7 @@ def test_the_text_beside_the_difference_names_each_machine_with_its_rule(replay)
 
 
 def test_the_difference_stays_as_it_is_where_nothing_happens(replay):
-    _, found, _ = impact(replay, STAYS, SILENT)
+    found = impact(replay, STAYS, SILENT).impact
     result = {"changed": True, "diff": CHANGE.diff()}
     assert policy.with_impact(result, found)["diff"] == CHANGE.diff()
     assert policy.with_impact(result, found)["impact"]["devices"] == []
@@ -159,7 +168,7 @@ def test_the_difference_stays_as_it_is_where_nothing_happens(replay):
 
 
 def test_the_impact_stands_behind_the_difference(replay):
-    _, found, _ = impact(replay, LOSES)
+    found = impact(replay, LOSES).impact
     result = policy.with_impact({"changed": True, "diff": CHANGE.diff()}, found)
     assert result["diff"] == [CHANGE.diff(), {"prepared": found.text()}]
 
