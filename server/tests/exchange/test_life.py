@@ -46,7 +46,6 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         self.opened = opened
         self.server = self.opened.__enter__()
-        self.copies = 0
         self.released = 0
         self.complies = True
         self.quarantined = False
@@ -131,14 +130,6 @@ class Life(RuleBasedStateMachine):
         else:
             self.server.change_device(DEVICE, enabled=state)
 
-    @precondition(lambda self: self.quarantined)
-    @rule()
-    def clear_quarantine(self) -> None:
-        self.server.application.admin.devices.clear_quarantine(PERSON, DEVICE, "it was restored")
-        self.quarantined = False
-        self.copies = 0
-        self.honest.lineage.clear()
-
     # --- time and the machine
 
     @rule(seconds=WAITS, ending=ENDINGS)
@@ -169,7 +160,7 @@ class Life(RuleBasedStateMachine):
         may = self.may_have_it()
         if decision.key is not None:
             assert may, decision
-        elif self.usable and self.enabled and not self.quarantined and not self.copies:
+        elif self.usable and self.enabled and not self.quarantined:
             # Nobody who is what he says is kept from it.
             assert self.action != "approve", decision
             assert decision.code not in {"quarantined", "revoked", "disabled"}, decision
@@ -204,10 +195,12 @@ class Life(RuleBasedStateMachine):
 
     # --- somebody copies the machine
 
-    @precondition(lambda self: self.honest.lineage and not self.copies and not self.quarantined)
+    @precondition(lambda self: self.honest.lineage)
     @rule()
     def a_copy_gets_the_key_first(self) -> None:
-        """The copy is served, being all that the machine was; then both are found out."""
+        """The copy is served, being all that the machine was; then both are found out, until a
+        person says which of them it is.
+        """
         self.complies = True
         self.honest.facts["host_name"] = "web1"
         self.put_policy("approve", "manual")
@@ -219,11 +212,13 @@ class Life(RuleBasedStateMachine):
             dict(self.honest.facts),
             lineage=deepcopy(self.honest.lineage),
         )
-        self.copies = 1
         for _ in range(2):
             assert self.ask(copy, "acknowledged").key is not None
         for machine in (self.honest, copy):
             assert self.ask(machine, "acknowledged").code == "quarantined"
+        self.server.application.admin.devices.clear_quarantine(PERSON, DEVICE, "it was restored")
+        self.quarantined = False
+        self.honest.lineage.clear()
         self.start_anew()
 
     # --- what is always so
