@@ -104,6 +104,8 @@ class Life(RuleBasedStateMachine):
 
     @rule(approves=st.booleans(), seconds=WAITS, ending=ENDINGS)
     def ask_decide_and_ask(self, approves: bool, seconds: int, ending: str) -> None:
+        if self.action != "manual":
+            self.put_policy("manual", "manual")
         self.ask_for_the_key("acknowledged")
         waiting = [each for each in self.server.requests(DEVICE) if each.state == life.PENDING]
         for request in waiting:
