@@ -60,10 +60,11 @@ class Revocation:
 
 
 @pytest.fixture
-def revocation(api: Api, agent1: Guest) -> Iterator[Revocation]:
+def revocation(api: Api, agent1: Guest, server_port: int) -> Iterator[Revocation]:
     agent1.until(DEVICE, "mounted", outcome="granted")
     world = Revocation(api, agent1)
     yield world
+    agent1.machine.reach(server_port)
     world.grant()
     agent1.run("systemctl stop holder.service", check=False)
     agent1.agent(f"unlock {DEVICE}", check=False)
@@ -141,7 +142,13 @@ def test_a_grace_is_counted_postponed_and_ends_without_a_server(
     eventually("it is closed", lambda: DEVICE_NODE not in agent1.mapped())
     over = logged_at(agent1, "its grace is over")
     assert end - 0.5 <= over <= end + 15
-    hooks = agent1.run("cat /root/hooks.log").splitlines()
+    # The last hook runs when it is closed already.
+    hooks = eventually(
+        "the last hook has run",
+        lambda: (
+            (said := agent1.run("cat /root/hooks.log").splitlines())[-1][:6] == "locked" and said
+        ),
+    )
     assert hooks[0].startswith("grace active /srv/data")
     assert hooks[-2:] == ["locking active /srv/data", "locked inactive "]
     # What happened without it is told to the server as soon as there is one.
