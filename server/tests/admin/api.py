@@ -15,12 +15,14 @@ ADMINISTRATOR = "account_administrator"
 REASON = {"reason": "asked for by the owner"}
 VOLUME = {
     "source": "/dev/disk/by-id/virtio-data",
+    "iscsi": None,
     "filesystem": "xfs",
     "mount_point": "/srv/data",
     "options": ["noatime", "nodev"],
     "read_only": False,
     "initialise": "if_blank",
 }
+ISCSI = {"portal": "10.0.0.5:3260", "target": "iqn.2026-01.org.example:db", "lun": 1}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from server.tests.admin.api import ADMINISTRATOR, VOLUME, Caller, fields
+from server.tests.admin.api import ADMINISTRATOR, ISCSI, VOLUME, Caller, fields
 from server.tests.admin.conftest import Template
 from server.tests.exchange.conftest import Clock
 
@@ -26,6 +26,25 @@ class Form(NamedTuple):
 
 
 DEVICE = Form("PUT", "/devices/new", {"agent": "web1", "volume": VOLUME})
+REMOTE = Form("PUT", "/devices/new", {"agent": "web1", "volume": {"iscsi": ISCSI}})
+BAD_PORTALS = [
+    *("", "10.0.0.5:", "10.0.0.5:0", "10.0.0.5:65536", "10.0.0.5:03260", "10.0.0.5:3260:3260"),
+    *("10.0.0", "10.0.0.05", "10.0.0.256", "0.0.0.0", "224.0.0.1", "10.0.0.5\n", "10.0.0.5 "),
+    *("2001:db8::5", "[2001:db8::5", "[2001:DB8::5]", "[2001:db8:0::5]", "[::]:3260", "[::1]x"),
+    *("[fe80::1%eth0]:3260", "[::ffff:10.0.0.5]", "[::ffff:a00:5]", "san.example.org:3260"),
+    *("--help", "../x:3260", "٣.0.0.1:3260", "10.0.0.5:٣"),
+]
+BAD_TARGETS = [
+    *("", ".", "..", "iqn", "iqn.", "iqn.2026-01.", "iqn.2026-13.org.example:x", "disk1"),
+    *("iqn.2026-01.org.example:a/b", "iqn.2026-01.org.example:a b", "iqn.2026-01.-x", "-T"),
+    *(
+        "iqn.2026-01.org.example:ä",
+        "iqn.2026-01.org.example:x\n",
+        "eui.0123",
+        "naa.0123456789abcde",
+    ),
+    *("eui.0123456789abcdeg", "../../etc", "iqn.2026-01.org.example:" + "x" * 200),
+]
 GROUP = Form("PUT", "/device-groups/new", {})
 POLICY = Form("PUT", "/policies/new", {"rules": [RULE]})
 GRACEFUL = Form("PUT", "/policies/new", {"grace": {"period": 60}})
@@ -54,8 +73,8 @@ CASES: dict[str, tuple[Form, str, list[Any], str]] = {
     "device enabled": (DEVICE, "enabled", [None, "yes", 1, 0, [], {}], "true or false"),
     "device volume": (DEVICE, "volume", [None, "x", 1, [], True], "an object"),
     "device volume absent": (DEVICE, "volume", [ABSENT], "a value"),
-    "volume source type": (DEVICE, "volume.source", NO_STRINGS, "a string"),
-    "volume source absent": (DEVICE, "volume.source", [ABSENT], "a value"),
+    "volume source type": (DEVICE, "volume.source", NO_STRINGS[1:], "a string"),
+    "volume source absent": (DEVICE, "volume.source", [ABSENT, None], "iscsi in its place"),
     "volume source": (
         DEVICE,
         "volume.source",
@@ -68,6 +87,22 @@ CASES: dict[str, tuple[Form, str, list[Any], str]] = {
         [None, "", "btrfs", "EXT4", 4, ["ext4"], {}],
         "'ext4' or 'xfs'",
     ),
+    "volume iscsi": (REMOTE, "volume.iscsi", ["x", 1, [], True], "an object"),
+    "volume source beside iscsi": (
+        REMOTE,
+        "volume.source",
+        ["/dev/vdb", "/dev/disk/by-path/ip-10.0.0.5:3260-iscsi-iqn.2026-01.org.example:db-lun-0"],
+        "no source beside iscsi",
+    ),
+    "iscsi portal type": (REMOTE, "volume.iscsi.portal", NO_STRINGS, "a string"),
+    "iscsi portal absent": (REMOTE, "volume.iscsi.portal", [ABSENT], "a value"),
+    "iscsi portal": (REMOTE, "volume.iscsi.portal", BAD_PORTALS, "IPv6 address in brackets"),
+    "iscsi target type": (REMOTE, "volume.iscsi.target", NO_STRINGS, "a string"),
+    "iscsi target absent": (REMOTE, "volume.iscsi.target", [ABSENT], "a value"),
+    "iscsi target": (REMOTE, "volume.iscsi.target", BAD_TARGETS, "an iSCSI name"),
+    "iscsi lun type": (REMOTE, "volume.iscsi.lun", [None, "1", 1.0, True, [], {}], "an integer"),
+    "iscsi lun absent": (REMOTE, "volume.iscsi.lun", [ABSENT], "a value"),
+    "iscsi lun": (REMOTE, "volume.iscsi.lun", [-1, 256, 10**30], "from 0 to 255"),
     "volume mount point type": (DEVICE, "volume.mount_point", NO_STRINGS[1:], "a string"),
     "volume mount point": (
         DEVICE,
@@ -223,7 +258,12 @@ def test_a_bad_value_is_refused_by_name(admin: Caller, name: str, value: Any) ->
 @pytest.mark.parametrize(
     ("form", "field"),
     [(form, "") for form in (DEVICE, GROUP, POLICY, TOKEN, ENROLMENT, *DECISIONS)]
-    + [(DEVICE, "volume."), (POLICY, "rules[0]."), (POLICY, "on_match.")],
+    + [
+        (DEVICE, "volume."),
+        (REMOTE, "volume.iscsi."),
+        (POLICY, "rules[0]."),
+        (POLICY, "on_match."),
+    ],
 )
 @pytest.mark.parametrize("name", ["extra", "__class__", "model_config", "model_dump", "{0}", ""])
 def test_an_unknown_field_is_refused_by_name(

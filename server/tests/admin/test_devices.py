@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from securecloud_server.domain import requests as life
 
-from server.tests.admin.api import REASON, VOLUME, Caller, fields
+from server.tests.admin.api import ISCSI, REASON, VOLUME, Caller, fields
 
 BODY = {"agent": "web1", "volume": VOLUME}
 START = "2027-01-15T08:00:00Z"
@@ -47,6 +47,7 @@ def test_what_is_left_out_of_a_volume_gets_its_default(admin: Caller) -> None:
     device = admin.put("/devices/data", {"agent": "web1", "volume": {"source": "/dev/vdb"}})
     assert device["volume"] == {
         "source": "/dev/vdb",
+        "iscsi": None,
         "filesystem": "ext4",
         "mount_point": None,
         "options": ["defaults"],
@@ -142,6 +143,68 @@ def test_two_devices_of_an_agent_share_no_source_and_no_mount_point(
     document = admin.refused("invalid_request", "PUT", "/devices/more", BODY)
     assert fields(document) == ["volume.source", "volume.mount_point"]
     admin.put("/devices/more", {**BODY, "agent": "db1"})
+
+
+def remote(**iscsi: Any) -> dict[str, Any]:
+    return {"agent": "web1", "volume": {"iscsi": {**ISCSI, **iscsi}}}
+
+
+@pytest.mark.parametrize(
+    ("said", "stored"),
+    [
+        ("10.0.0.5", "10.0.0.5:3260"),
+        ("10.0.0.5:860", "10.0.0.5:860"),
+        ("[2001:db8::5]", "[2001:db8::5]:3260"),
+        ("[2001:db8::5]:65535", "[2001:db8::5]:65535"),
+    ],
+)
+def test_the_port_of_an_iscsi_portal_is_written_out(admin: Caller, said: str, stored: str) -> None:
+    volume = admin.put("/devices/data", remote(portal=said))["volume"]
+    assert volume["source"] is None
+    assert volume["iscsi"] == {**ISCSI, "portal": stored}
+    before = admin.actions()
+    admin.put("/devices/data", remote(portal=said))
+    assert admin.actions() == before
+
+
+@pytest.mark.parametrize(
+    "target", ["iqn.2001-04.com.example:A.b-C:1", "iqn.2001-04.x", "eui.02004567A425678D",
+               "naa.52004567ba64678d", "naa.62004567BA64678D0123456789ABCDEF"]
+)  # fmt: skip
+def test_every_kind_of_iscsi_name(admin: Caller, target: str) -> None:
+    assert admin.put("/devices/data", remote(target=target))["volume"]["iscsi"]["target"] == target
+
+
+def test_two_devices_of_an_agent_share_no_iscsi_disk(admin: Caller) -> None:
+    admin.put("/devices/data", remote())
+    document = admin.refused("invalid_request", "PUT", "/devices/more", remote(portal="10.0.0.5"))
+    assert fields(document) == ["volume.iscsi"]
+    path = "/dev/disk/by-path/ip-10.0.0.5:3260-iscsi-iqn.2026-01.org.example:db-lun-1"
+    body = {"agent": "web1", "volume": {"source": path}}
+    assert fields(admin.refused("invalid_request", "PUT", "/devices/more", body)) == [
+        "volume.source"
+    ]
+    admin.put("/devices/more", remote(lun=2))
+
+
+def test_a_device_moves_to_iscsi_and_the_log_says_how(admin: Caller) -> None:
+    before = admin.put("/devices/data", BODY)["volume"]
+    after = admin.put("/devices/data", {**BODY, **remote()})["volume"]
+    event = admin.items("/audit-events?action=device.updated")[0]
+    assert event["details"] == {"volume": {"before": before, "after": after}}
+
+
+def test_what_an_earlier_version_stored_is_put_again_and_changes_nothing(
+    server: Any, admin: Caller
+) -> None:
+    admin.put("/devices/data", BODY)
+    stored = {key: value for key, value in VOLUME.items() if key != "iscsi"}
+    server.change_device("data", volume=stored)
+    there, before = admin.call("GET", "/devices/data"), admin.actions()
+    assert there.json["volume"] == VOLUME
+    again = admin.call("PUT", "/devices/data", BODY)
+    assert again.headers["ETag"] == there.headers["ETag"]
+    assert admin.actions() == before
 
 
 def test_a_device_does_not_move_to_another_agent(server: Any, admin: Caller) -> None:

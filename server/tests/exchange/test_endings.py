@@ -28,6 +28,22 @@ def test_a_machine_that_the_policy_approves_gets_its_key(server: Any, machine: A
     assert decision.volume.initialise == "if_blank"
 
 
+@pytest.mark.parametrize(
+    ("portal", "where"),
+    [("10.0.0.5:3260", "10.0.0.5:3260"), ("[2001:db8::5]:3260", "2001:db8::5:3260")],
+)
+def test_a_machine_learns_where_its_iscsi_disk_is(
+    server: Any, machine: Any, portal: str, where: str
+) -> None:
+    target = "iqn.2026-01.org.example:db"
+    iscsi = {"portal": portal, "target": target, "lun": 1}
+    server.change_device("web1-data", volume={"source": None, "iscsi": iscsi})
+    volume = machine.unlock().decisions[0].volume
+    assert volume.iscsi == wire.IscsiTarget(portal, target, 1)
+    # udev writes no brackets around an IPv6 address: systemd's builtin path_id.
+    assert volume.source == f"/dev/disk/by-path/ip-{where}-iscsi-{target}-lun-1"
+
+
 def test_the_ack_delivers_the_request_and_activates_the_key(server: Any, machine: Any) -> None:
     volume = str(uuid.uuid4())
     dialogue = machine.begin()

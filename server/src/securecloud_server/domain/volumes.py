@@ -6,6 +6,7 @@ from posixpath import normpath
 from typing import Any
 
 from securecloud_server.domain.errors import FieldError
+from securecloud_server.domain.iscsi import iscsi_errors, path_of, with_port
 
 _PATH = re.compile(r"/(?!/)[^\x00-\x1f\x7f]{0,1022}")
 _OPTION = re.compile(r"[0-9A-Za-z_.=:/@%+-]{1,128}")
@@ -15,6 +16,7 @@ FILESYSTEMS = ("ext4", "xfs")
 
 DEFAULTS: Mapping[str, Any] = {
     "source": None,
+    "iscsi": None,
     "filesystem": "ext4",
     "mount_point": None,
     "options": ["defaults"],
@@ -39,10 +41,7 @@ def _is_options(value: Any) -> bool:
 
 
 _FIELDS: Mapping[str, tuple[str, Test]] = {
-    "source": (
-        _CLEAN,
-        lambda v: _is_path(v) and v != "/",
-    ),
+    "source": (_CLEAN, lambda v: v is None or (_is_path(v) and v != "/")),
     "filesystem": ("ext4 or xfs", lambda v: v in FILESYSTEMS),
     "mount_point": (
         f"{_CLEAN}; not /; or null",
@@ -55,8 +54,18 @@ _FIELDS: Mapping[str, tuple[str, Test]] = {
 
 
 def normalised(volume: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the volume with every default written out."""
+    """Return the volume with every default written out, that of the iSCSI port included."""
+    iscsi = volume.get("iscsi")
+    if isinstance(iscsi, Mapping):
+        volume = {**volume, "iscsi": with_port(iscsi)}
     return {**DEFAULTS, **volume}
+
+
+def source_of(volume: Mapping[str, Any]) -> str:
+    """Return the path of a valid volume's disk or file on the machine."""
+    iscsi = volume.get("iscsi")
+    source: str = path_of(iscsi) if iscsi else volume["source"]
+    return source
 
 
 def volume_errors(volume: Mapping[str, Any]) -> list[FieldError]:
@@ -66,10 +75,25 @@ def volume_errors(volume: Mapping[str, Any]) -> list[FieldError]:
         for name in volume
         if name not in DEFAULTS
     ]
+    errors += _place_errors(volume)
     for name, (expected, holds) in _FIELDS.items():
         if not holds(volume[name]):
             errors.append(FieldError(f"volume.{name}", expected, f"expected {expected}"))
     if not errors and volume["read_only"] and volume["initialise"] != "never":
         expected = "never, because the volume is read-only"
         errors.append(FieldError("volume.initialise", expected, f"expected {expected}"))
+    return errors
+
+
+def _place_errors(volume: Mapping[str, Any]) -> list[FieldError]:
+    """The disk is named in one way: two could contradict each other."""
+    source, iscsi = volume["source"], volume["iscsi"]
+    if iscsi is None:
+        expected = f"{_CLEAN}, or iscsi in its place"
+        missing = FieldError("volume.source", expected, f"expected {expected}")
+        return [missing] if source is None else []
+    errors = iscsi_errors(iscsi)
+    if source is not None:
+        expected = "no source beside iscsi, for the path follows from the target"
+        errors.append(FieldError("volume.source", expected, f"expected {expected}"))
     return errors

@@ -12,7 +12,7 @@ from securecloud_server.domain.ports import Keystore, Transaction
 from securecloud_server.domain.preconditions import ALWAYS, Precondition
 from securecloud_server.domain.privileges import Privilege, authorize
 from securecloud_server.domain.records import Actor, Device, DeviceState, Key
-from securecloud_server.domain.volumes import normalised, volume_errors
+from securecloud_server.domain.volumes import normalised, source_of, volume_errors
 from securecloud_server.services.admin import Ports, Slice, found, log, read_page
 from securecloud_server.services.device_groups import policy_errors
 from securecloud_server.services.exchange_situation import DEFAULT_POLICY
@@ -139,6 +139,8 @@ class DeviceService:
                 f"device {known.name!r} belongs to agent {known.agent!r}; to move it, delete it "
                 "and register it again"
             )
+        # What an earlier version stored lacks later fields, and lacking them is no change.
+        known = replace(known, volume=normalised(known.volume))
         device = replace(
             known,
             group=text.group,
@@ -222,17 +224,26 @@ def _reference_errors(tx: Transaction, text: DeviceText) -> list[FieldError]:
 
 
 def _clash_errors(tx: Transaction, name: str, text: DeviceText) -> list[FieldError]:
-    """Return errors for a source or mount point that another device of this agent has."""
+    """Return errors for a disk or mount point that another device of this agent has."""
     if not is_name(text.agent):
         return []
     errors = []
+    mine = _places(text.volume)
     for other in tx.devices.of_agent(text.agent):
-        for field in ("source", "mount_point"):
-            value = text.volume[field]
-            if other.name != name and value is not None and other.volume.get(field) == value:
+        theirs = set(_places(other.volume).values())
+        for field, value in mine.items():
+            if other.name != name and value in theirs:
                 message = f"device {other.name!r} of this agent has the same"
                 errors.append(FieldError(f"volume.{field}", "not used by another device", message))
     return errors
+
+
+def _places(volume: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return what only one device may have, by the field that says it."""
+    places = {"iscsi" if volume.get("iscsi") else "source": ("disk", source_of(volume))}
+    if volume.get("mount_point") is not None:
+        places["mount_point"] = ("mount", volume["mount_point"])
+    return places
 
 
 def _changes(old: Device, new: Device) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from securecloud_server.domain.errors import Conflict, Unavailable
 from securecloud_server.domain.ids import uuid7_after
 from securecloud_server.domain.ports import Database, Keystore, RandomSource, Transaction
 from securecloud_server.domain.records import Actor, Agent, DeviceState, Session
+from securecloud_server.domain.volumes import source_of
 from securecloud_server.services import exchange_audit as audit
 from securecloud_server.services.exchange_decision import (
     Case,
@@ -314,7 +315,7 @@ def _volume(verdict: Verdict) -> wire.Volume:
     volume, luks_uuid = verdict.case.view.device.volume, verdict.case.view.state.luks_uuid
     iscsi = volume.get("iscsi")
     return wire.Volume(
-        source=volume["source"],
+        source=source_of(volume),
         iscsi=wire.IscsiTarget(**iscsi) if iscsi else None,
         filesystem=volume.get("filesystem", "ext4"),
         mount_point=volume.get("mount_point"),

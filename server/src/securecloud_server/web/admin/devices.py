@@ -25,10 +25,21 @@ from securecloud_server.web.admin.models import (
 from securecloud_server.web.auth import caller
 
 
+class Iscsi(Body):
+    """A disk behind the network (RFC 7143), which the agent connects to first."""
+
+    portal: str = Field(description="IP address, IPv6 in brackets, and port; 3260 without one")
+    target: str = Field(description="iSCSI name: iqn., eui. or naa.")
+    lun: int = Field(description="0 to 255")
+
+
 class Volume(Body):
     """Where the data is and how it is mounted. The mapper's name is `sc-<device>`."""
 
-    source: str = Field(description="absolute path of a block device or a file")
+    source: str | None = Field(
+        default=None, description="absolute path of a block device or a file; or else iscsi"
+    )
+    iscsi: Iscsi | None = Field(default=None, description="in the place of source")
     filesystem: Literal["ext4", "xfs"] = "ext4"
     mount_point: str | None = Field(default=None, description="null: opened, not mounted")
     options: list[str] = Field(default=["defaults"])
