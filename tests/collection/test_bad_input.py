@@ -28,6 +28,8 @@ CASES = {
     "no_such_agent": ("invalid_request", r"no-such-agent"),
     "no_source": ("invalid_option", r"volume\.source: is required"),
     "relative_source": ("invalid_request", r"volume\.source: "),
+    "named_portal": ("invalid_request", r"volume\.iscsi\.portal: expected an IPv4 address"),
+    "no_target": ("invalid_request", r"volume\.iscsi\.target: expected an iSCSI name"),
     "unconfirmed": ("invalid_option", r"confirm: must be quartet-data"),
     "no_such_key": ("not_found", r"no-such-device"),
     "short_reason": ("invalid_request", r"reason: "),

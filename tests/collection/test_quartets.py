@@ -63,13 +63,18 @@ def test_device_group(play: Play) -> None:
 
 def test_device(play: Play, machine: AgentMachine) -> None:
     results = play("quartets/device.yml")
+    (read,) = results.pop("iscsi_info")["devices"]
     for quartet in results.values():
         assert_quartet(quartet)
-    for name in ("create", "change", "move"):
+    for name in ("create", "change", "iscsi", "back", "move"):
         fields = ("agent", "group", "policy", "enabled", "volume")
         assert_foreseen(results[name], "device", *fields)
     assert results["create"][1]["device"]["key"]["state"] == "pre_active"
     assert results["change"][1]["device"]["volume"]["options"] == ["noatime"]
+    target = {"portal": "10.0.0.5:3260", "target": "iqn.2026-01.org.example:two", "lun": 1}
+    assert read["volume"] == {**results["change"][1]["device"]["volume"], "source": None,
+                              "iscsi": target}  # fmt: skip
+    assert results["back"][1]["device"]["volume"] == results["change"][1]["device"]["volume"]
 
 
 def test_enrollment_token(play: Play, tmp_path: Path) -> None:

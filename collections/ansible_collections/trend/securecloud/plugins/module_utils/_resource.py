@@ -26,7 +26,9 @@ class Kind:
 
     `defaults` holds every editable field with its value at creation; `required` those (dotted)
     without a default; `merged` those whose members are edited one by one; `clearable` those
-    (dotted) that an empty string sets to null.
+    (dotted) that an empty string sets to null; `alternatives` pairs of members of a merged one
+    (dotted) of which giving one takes the other away, so that one of the two is enough where it
+    is required.
     """
 
     label: str
@@ -35,6 +37,7 @@ class Kind:
     required: tuple[str, ...] = ()
     merged: tuple[str, ...] = ()
     clearable: tuple[str, ...] = ()
+    alternatives: tuple[tuple[str, str], ...] = ()
 
     def path(self, name: str) -> str:
         """Return the path of the object with this name."""
@@ -130,7 +133,7 @@ def _edited(kind: Kind, base: Mapping[str, Any], wanted: Mapping[str, Any]) -> d
     after = {**base, **wanted}
     for key in kind.merged:
         if key in wanted:
-            after[key] = {**(base.get(key) or {}), **wanted[key]}
+            after[key] = {**(base.get(key) or {}), **_instead(kind, key, wanted[key])}
     for dotted in kind.clearable:
         *parents, last = dotted.split(".")
         holder = after
@@ -141,12 +144,30 @@ def _edited(kind: Kind, base: Mapping[str, Any], wanted: Mapping[str, Any]) -> d
     return after
 
 
+def _instead(kind: Kind, key: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is wanted of a merged member, with null for what it takes the place of."""
+    pairs = [
+        (one.removeprefix(f"{key}."), other.removeprefix(f"{key}."))
+        for pair in kind.alternatives
+        for one, other in (pair, pair[::-1])
+        if one.startswith(f"{key}.")
+    ]
+    replaced = {other: None for one, other in pairs if one in wanted and other not in wanted}
+    return {**replaced, **wanted}
+
+
 def _check_required(kind: Kind, name: str, fields: Mapping[str, Any]) -> None:
+    others = dict(kind.alternatives)
     for dotted in kind.required:
-        value: Any = fields
-        for part in dotted.split("."):
-            value = (value or {}).get(part)
-        if value is None:
-            raise InvalidOption(
-                dotted, "a value", f"is required, for there is no {kind.label} {name} yet"
-            )
+        other = others.get(dotted)
+        if _value(fields, dotted) is None and (other is None or _value(fields, other) is None):
+            instead = f", or {other} in its place," if other else ","
+            message = f"is required{instead} for there is no {kind.label} {name} yet"
+            raise InvalidOption(dotted, "a value", message)
+
+
+def _value(fields: Mapping[str, Any], dotted: str) -> Any:
+    value: Any = fields
+    for part in dotted.split("."):
+        value = (value or {}).get(part)
+    return value

@@ -64,8 +64,33 @@ options:
       source:
         description:
           - Absolute path of a block device, best below V(/dev/disk/by-id), or of a file.
-          - Required with a new device.
+          - With a new device, either this or O(volume.iscsi) is required. Giving one of them takes
+            the other away.
         type: str
+      iscsi:
+        description:
+          - A disk behind the network, which the agent connects to before it looks at it. All three
+            suboptions are replaced together.
+          - The machine needs the Debian package C(open-iscsi), which the role
+            P(trend.securecloud.agent#role) installs where a device needs it.
+        type: dict
+        suboptions:
+          portal:
+            description:
+              - IP address of the target as the machine sees it, an IPv6 address in brackets, with
+                C(:PORT) or without, which means 3260. Not a host name.
+            type: str
+            required: true
+          target:
+            description:
+              - Its iSCSI name, which begins with V(iqn.), V(eui.) or V(naa.).
+            type: str
+            required: true
+          lun:
+            description:
+              - Number of the disk in the target, 0 to 255.
+            type: int
+            required: true
       filesystem:
         description:
           - Its file system. V(ext4) with a new device.
@@ -128,6 +153,21 @@ EXAMPLES = r"""
         - noatime
       initialise: if_blank
 
+- name: A volume on a storage server
+  trend.securecloud.device:
+    server_url: https://keys.example.org:8443
+    ca_file: /etc/securecloud/ca.pem
+    token_file: /root/securecloud.token
+    name: db1-data
+    agent: db1
+    volume:
+      iscsi:
+        portal: 10.0.0.5
+        target: iqn.2026-01.org.example:db1
+        lun: 1
+      mount_point: /srv/db
+      initialise: if_blank
+
 - name: Give a device a policy of its own
   trend.securecloud.device:
     server_url: https://keys.example.org:8443
@@ -162,6 +202,7 @@ device:
     enabled: true
     volume:
       source: /dev/disk/by-id/virtio-data
+      iscsi: null
       filesystem: ext4
       mount_point: /srv/data
       options:
@@ -204,6 +245,7 @@ DEVICE = Kind(
         "enabled": True,
         "volume": {
             "source": None,
+            "iscsi": None,
             "filesystem": "ext4",
             "mount_point": None,
             "options": ["defaults"],
@@ -214,7 +256,10 @@ DEVICE = Kind(
     required=("agent", "volume.source"),
     merged=("volume",),
     clearable=("group", "policy", "volume.mount_point"),
+    alternatives=(("volume.source", "volume.iscsi"),),
 )
+
+_ISCSI_PORT = 3260
 
 
 def volume_argument() -> dict[str, Any]:
@@ -223,13 +268,37 @@ def volume_argument() -> dict[str, Any]:
         "type": "dict",
         "options": {
             "source": {"type": "str"},
+            "iscsi": {
+                "type": "dict",
+                "options": {
+                    "portal": {"type": "str", "required": True},
+                    "target": {"type": "str", "required": True},
+                    "lun": {"type": "int", "required": True},
+                },
+            },
             "filesystem": {"type": "str", "choices": ["ext4", "xfs"]},
             "mount_point": {"type": "str"},
             "options": {"type": "list", "elements": "str"},
             "read_only": {"type": "bool"},
             "initialise": {"type": "str", "choices": ["never", "if_blank"]},
         },
+        "mutually_exclusive": [("source", "iscsi")],
     }
+
+
+def wanted_device(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that the options want, as the server writes them."""
+    wanted = given({key: options[key] for key in DEVICE.defaults})
+    iscsi = wanted.get("volume", {}).get("iscsi")
+    if iscsi:
+        iscsi["portal"] = with_port(iscsi["portal"])
+    return wanted
+
+
+def with_port(portal: str) -> str:
+    """Return the iSCSI portal with its port, as the server would write it; bad ones as they are."""
+    has_none = portal.endswith("]") or ":" not in portal
+    return f"{portal}:{_ISCSI_PORT}" if portal and has_none else portal
 
 
 def check_confirmed(options: dict[str, Any]) -> None:
@@ -264,8 +333,7 @@ def main() -> None:
         if options["state"] == "absent":
             change = decide_absent(DEVICE, name, current)
         else:
-            wanted = given({key: options[key] for key in DEVICE.defaults})
-            change = decide_present(DEVICE, name, current, wanted)
+            change = decide_present(DEVICE, name, current, wanted_device(options))
         return converge(client, change, module.check_mode)
 
     finish(module, work)

@@ -61,6 +61,18 @@ devices:
       group: web
       effective_policy: web
       enabled: true
+      volume:
+        source: null
+        iscsi:
+          portal: 10.0.0.5:3260
+          target: iqn.2026-01.org.example:web1
+          lun: 1
+        filesystem: ext4
+        mount_point: /srv/data
+        options:
+          - defaults
+        read_only: false
+        initialise: never
       key:
         state: active
         version: 1

@@ -19,8 +19,10 @@ from ansible_collections.trend.securecloud.plugins.modules.device import DEVICE
 from ansible_collections.trend.securecloud.plugins.modules.device_group import GROUP
 from ansible_collections.trend.securecloud.plugins.modules.policy import POLICY
 
+ISCSI = {"portal": "10.0.0.5:3260", "target": "iqn.2026-01.org.example:web1", "lun": 1}
 MOUNTED = {
     "source": "/dev/vdb",
+    "iscsi": None,
     "filesystem": "ext4",
     "mount_point": "/srv",
     "options": ["defaults"],
@@ -95,6 +97,26 @@ def test_a_new_object_needs_what_has_no_default(wanted, field):
     with pytest.raises(InvalidOption, match=f"{field}: is required") as raised:
         decide_present(DEVICE, "d", None, wanted)
     assert raised.value.errors[0].field == field
+
+
+def test_either_of_two_alternatives_is_enough_for_a_new_object():
+    change = decide_present(DEVICE, "d", None, {"agent": "web1", "volume": {"iscsi": ISCSI}})
+    assert (change.after["volume"]["source"], change.after["volume"]["iscsi"]) == (None, ISCSI)
+    with pytest.raises(InvalidOption, match=r"volume\.iscsi in its place"):
+        decide_present(DEVICE, "d", None, {"agent": "web1"})
+
+
+def test_one_alternative_takes_the_place_of_the_other(replay):
+    current = replay().get("/devices/web1-data")
+    there = decide_present(DEVICE, "web1-data", current, {"volume": {"iscsi": ISCSI}})
+    assert there.after["volume"] == {**there.before["volume"], "source": None, "iscsi": ISCSI}
+    current.body["volume"] = there.after["volume"]
+    again = decide_present(DEVICE, "web1-data", current, {"volume": {"iscsi": ISCSI}})
+    assert not again.needed
+    back = decide_present(DEVICE, "web1-data", current, {"volume": {"source": "/dev/vdb"}})
+    assert (back.after["volume"]["source"], back.after["volume"]["iscsi"]) == ("/dev/vdb", None)
+    kept = decide_present(DEVICE, "web1-data", current, {"volume": {"mount_point": "/data"}})
+    assert (kept.after["volume"]["source"], kept.after["volume"]["iscsi"]) == (None, ISCSI)
 
 
 def test_deleting_what_is_not_there_needs_nothing():

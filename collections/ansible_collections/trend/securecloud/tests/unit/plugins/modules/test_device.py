@@ -1,0 +1,45 @@
+# Copyright (c) 2026, The SecureCloud project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the options of device want."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.trend.securecloud.plugins.modules.device import (
+    DEVICE,
+    volume_argument,
+    wanted_device,
+    with_port,
+)
+
+VOLUME = dict.fromkeys(DEVICE.defaults["volume"])
+OPTIONS = {"agent": None, "group": None, "policy": None, "enabled": None, "volume": None}
+
+
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        ("10.0.0.5", "10.0.0.5:3260"),
+        ("10.0.0.5:860", "10.0.0.5:860"),
+        ("[2001:db8::5]", "[2001:db8::5]:3260"),
+        ("[2001:db8::5]:860", "[2001:db8::5]:860"),
+        ("2001:db8::5", "2001:db8::5"),
+        ("san.example.org", "san.example.org:3260"),
+        ("", ""),
+    ],
+)
+def test_the_port_is_written_as_the_server_does(said, sent):
+    assert with_port(said) == sent
+
+
+def test_only_what_was_given_is_wanted():
+    iscsi = {"portal": "10.0.0.5", "target": "iqn.2026-01.org.example:web1", "lun": 0}
+    options = {**OPTIONS, "name": "d", "volume": {**VOLUME, "iscsi": iscsi}}
+    wanted = {"volume": {"iscsi": {**iscsi, "portal": "10.0.0.5:3260"}}}
+    assert wanted_device(options) == wanted
+    assert wanted_device({**OPTIONS, "name": "d"}) == {}
+
+
+def test_every_member_of_a_volume_is_an_option():
+    assert set(volume_argument()["options"]) == set(DEVICE.defaults["volume"])
