@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from securecloud_agent.decide.model import UNKNOWN_KIND, Content, Kind, Observed, State
-from securecloud_agent.decide.plan import claim, plan
+from securecloud_agent.decide.plan import claim, in_order, plan
 from securecloud_protocol.messages import DECISION_CODES, DeviceDecision, Grace, IscsiTarget, Volume
 
 UUID = "11111111-2222-3333-4444-555555555555"
+PLACE = IscsiTarget("10.0.0.5:3260", "iqn.2026-01.org.example:db", 1)
 OTHER = "99999999-2222-3333-4444-555555555555"
 VOLUME = Volume("/dev/sdb", None, "ext4", "/srv", ("defaults",), False, "if_blank", None)
 PINNED = replace(VOLUME, initialise="never", luks_uuid=UUID)
@@ -78,7 +79,6 @@ def test_refusals_say_why():
     assert "does not exist" in reason(
         GRANTED, Observed(content=Content.ABSENT, detail="it does not exist")
     )
-    assert "iSCSI" in reason(GRANTED, LUKS, replace(VOLUME, iscsi=IscsiTarget("h:1", "iqn.a:b", 0)))
     assert "no key" in reason(replace(GRANTED, key=None), LUKS)
     assert "in the place of" in reason(
         CHECKED, Observed(state=State.MOUNTED, luks_uuid=OTHER), PINNED
@@ -106,11 +106,12 @@ observed = st.builds(
     encryption_heading=st.booleans(),
     disk_gone=st.booleans(),
     grace_left=st.sampled_from([None, -1.0, 0.0, 0.5, 300.0]),
+    connected=st.booleans(),
 )
 volumes = st.builds(
     Volume,
     source=st.just("/dev/sdb"),
-    iscsi=st.none(),
+    iscsi=st.sampled_from([None, PLACE, replace(PLACE, target="..")]),
     filesystem=st.just("ext4"),
     mount_point=st.sampled_from([None, "/srv"]),
     options=st.just(()),
@@ -186,6 +187,23 @@ def test_what_must_never_happen(decision, seen, volume):
         assert {volume.luks_uuid, seen.remembered_uuid} - {None} <= {seen.luks_uuid}
 
 
+@given(decisions, observed, volumes)
+def test_a_remote_disk_is_connected_for_a_grant_and_used_only_when_it_is_there(
+    decision, seen, volume
+):
+    steps = [action.kind for action in plan(decision, seen, volume)]
+    if Kind.CONNECT in steps:
+        assert steps == [Kind.CONNECT]
+        assert decision.outcome == "granted"
+        assert decision.key is not None
+        assert seen.state is State.CLOSED
+        assert not seen.held
+        assert volume.iscsi == PLACE
+        assert not seen.connected
+    elif volume.iscsi is not None and not seen.connected:
+        assert set(steps) <= {Kind.REFUSE, Kind.NOTHING, Kind.LOCK, Kind.WAIT}
+
+
 @given(decisions, observed, st.none() | volumes)
 def test_what_is_locked_and_what_waits(decision, seen, volume):
     steps = [action.kind for action in plan(decision, seen, volume)]
@@ -230,6 +248,18 @@ def test_an_open_volume_waits_for_the_end_of_its_grace():
     assert kinds(away, replace(seen, grace_left=-1.0)) == [Kind.LOCK]
     pending = replace(DENIED, outcome="pending", code="approval_required")
     assert kinds(pending, replace(seen, grace_left=-1.0)) == [Kind.LOCK]
+
+
+@given(st.lists(st.sampled_from([VOLUME, replace(VOLUME, iscsi=PLACE), None])))
+def test_no_local_volume_waits_for_a_remote_one(given_volumes):
+    granted = [
+        replace(GRANTED, device=f"d{number}", volume=volume)
+        for number, volume in enumerate(given_volumes)
+    ]
+    ordered = in_order(granted)
+    assert sorted(each.device for each in ordered) == sorted(each.device for each in granted)
+    remote = [each.volume is not None and each.volume.iscsi is not None for each in ordered]
+    assert remote == sorted(remote)
 
 
 @pytest.mark.parametrize("state", [State.ENCRYPTING, State.VERIFIED, State.OPENED, State.MOUNTED])

@@ -11,7 +11,7 @@ from securecloud_agent.main.notify import notify_ready, notify_status, notify_te
 from securecloud_agent.run import Finished
 from securecloud_agent.volumes.mounts import Systemd
 from securecloud_agent.volumes.units import escape_path, mount_text
-from securecloud_protocol.messages import Volume
+from securecloud_protocol.messages import IscsiTarget, Volume
 
 VOLUME = Volume("/dev/vdb", None, "ext4", "/srv/data", ("noatime",), True, "never", None)
 MAPPED = Path("/dev/mapper/sc-data")
@@ -106,6 +106,22 @@ def test_a_new_mount_gets_its_unit_once(systemd, manager, tmp_path):
     assert manager.calls == [["systemctl", "daemon-reload"]]
     systemd.mounted("data", MAPPED, VOLUME)
     assert manager.calls == [["systemctl", "daemon-reload"]]
+
+
+def test_a_volume_on_iscsi_is_closed_before_its_session_ends(systemd, manager, tmp_path):
+    remote = replace(VOLUME, iscsi=IscsiTarget("10.0.0.5:3260", "iqn.2026-01.org.example:db", 1))
+    after = "network.target iscsid.service open-iscsi.service"
+    systemd.mounted("data", MAPPED, remote)
+    unit = tmp_path / "srv-data.mount"
+    assert f"After=securecloud-volume@data.service {after}" in unit.read_text().splitlines()
+    drop_in = tmp_path / "securecloud-volume@data.service.d/iscsi.conf"
+    assert f"After={after}" in drop_in.read_text().splitlines()
+    start = ["systemctl", "start", "--no-block", "--", "open-iscsi.service"]
+    assert manager.calls == [["systemctl", "daemon-reload"], start]
+    systemd.mounted("data", MAPPED, VOLUME)
+    assert not drop_in.exists()
+    assert "iscsi" not in unit.read_text()
+    assert manager.calls[2:] == [["systemctl", "daemon-reload"]]
 
 
 def test_the_unit_of_an_earlier_mount_point_goes(systemd, tmp_path):

@@ -15,6 +15,7 @@ from securecloud_agent.run import Finished, follow, run
 from securecloud_agent.state.memory import BootMarks, Memory
 from securecloud_agent.volumes.encryptions import Encryptions
 from securecloud_agent.volumes.header_copies import HeaderCopies
+from securecloud_agent.volumes.iscsi import Sessions
 from securecloud_agent.volumes.kernel import Kernel
 from securecloud_agent.volumes.volumes import Volumes
 from securecloud_agent.volumes.work import Tools
@@ -49,6 +50,11 @@ def copies(tmp_path) -> HeaderCopies:
 
 
 @pytest.fixture
+def sessions(tmp_path, root, marks, encryptions) -> Sessions:
+    return Sessions(run, Kernel(root), Memory(tmp_path / "state"), marks, encryptions)
+
+
+@pytest.fixture
 def volume(blank_file, tmp_path) -> Volume:
     return Volume(
         str(blank_file), None, "ext4", str(tmp_path / "mnt"), ("noatime",), False, "if_blank", None
@@ -56,8 +62,10 @@ def volume(blank_file, tmp_path) -> Volume:
 
 
 @pytest.fixture
-def volumes(root, marks, encryptions, copies) -> Volumes:
-    return Volumes(Tools(run, Kernel(root), marks, encryptions, copies, lambda: uuid.UUID(UUID)))
+def volumes(root, marks, encryptions, copies, sessions) -> Volumes:
+    return Volumes(
+        Tools(run, Kernel(root), marks, encryptions, copies, sessions, lambda: uuid.UUID(UUID))
+    )
 
 
 def step(work, *kinds: Kind) -> None:
@@ -125,7 +133,7 @@ def test_data_that_came_after_the_decision_is_not_formatted_over(volumes, volume
     assert Path(volume.source).read_bytes().startswith(b"xxx")
 
 
-def test_failed_format_leaves_the_volume_blank(root, marks, volume, encryptions, copies):
+def test_failed_format_leaves_the_volume_blank(root, marks, volume, encryptions, copies, sessions):
     def failing(argv, **options):
         if argv[0] != "cryptsetup":
             return run(argv, **options)
@@ -133,7 +141,7 @@ def test_failed_format_leaves_the_volume_blank(root, marks, volume, encryptions,
             file.write(b"LUKS half a header")
         return Finished(1, b"", "no space")
 
-    volumes = Volumes(Tools(failing, Kernel(root), marks, encryptions, copies))
+    volumes = Volumes(Tools(failing, Kernel(root), marks, encryptions, copies, sessions))
     work = volumes.work("data", volume, bytearray(64))
     with pytest.raises(AgentError, match=r"could not format .*no space"):
         step(work, Kind.FORMAT)
@@ -146,9 +154,9 @@ def machine(root) -> Machine:
 
 
 @pytest.fixture
-def mapped(machine, root, marks, encryptions, copies) -> Volumes:
+def mapped(machine, root, marks, encryptions, copies, sessions) -> Volumes:
     return Volumes(
-        Tools(machine, Kernel(root), marks, encryptions, copies, lambda: uuid.UUID(UUID))
+        Tools(machine, Kernel(root), marks, encryptions, copies, sessions, lambda: uuid.UUID(UUID))
     )
 
 
@@ -228,7 +236,7 @@ def test_kernel_tables_are_read_as_they_are(root):
 
 
 def test_device_mapper_module_is_asked_for_once_there_is_none(
-    root, marks, blank_file, encryptions, copies
+    root, marks, blank_file, encryptions, copies, sessions
 ):
     asked = []
 
@@ -239,7 +247,7 @@ def test_device_mapper_module_is_asked_for_once_there_is_none(
         return Finished(0, json.dumps({}).encode(), "")
 
     assert (
-        Volumes(Tools(loading, Kernel(root), marks, encryptions, copies))
+        Volumes(Tools(loading, Kernel(root), marks, encryptions, copies, sessions))
         .observe("data")
         .device_mapper
     )

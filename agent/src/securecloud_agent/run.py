@@ -32,6 +32,8 @@ _PACKAGES = {
     "resize2fs": "e2fsprogs",
     "xfs_repair": "xfsprogs",
     "systemctl": "systemd",
+    "iscsiadm": "open-iscsi",
+    "udevadm": "udev",
 }
 
 

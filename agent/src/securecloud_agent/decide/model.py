@@ -37,6 +37,7 @@ UNKNOWN_KIND = "data of an unknown kind"
 class Kind(StrEnum):
     """What can be done to a volume."""
 
+    CONNECT = "connect"
     FORMAT = "format"
     ENCRYPT = "encrypt"
     VERIFY = "verify"
@@ -65,6 +66,8 @@ class Observed:
     there: the disk may then look like anything.
     `grace_left` are the seconds until an open volume is to be locked, 0 or less when that is due,
     None when no grace runs.
+    `connected` says whether the iSCSI session of its disk is up, where it has one; a disk that is
+    not was not looked at.
     """
 
     state: State = State.CLOSED
@@ -81,6 +84,7 @@ class Observed:
     encryption_begun: bool = False
     encryption_heading: bool = False
     grace_left: float | None = None
+    connected: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
 """From a server's decision on one device and the sight of its volume to the steps to take."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from securecloud_agent.decide.grace import in_words
 from securecloud_agent.decide.model import UNKNOWN_KIND, Action, Content, Kind, Observed, State
+from securecloud_agent.decide.place import why_no_place
 
 if TYPE_CHECKING:
     from securecloud_protocol.messages import DeviceDecision, Volume
@@ -19,8 +21,20 @@ def claim(observed: Observed) -> str:
     return "key" if observed.state in KEYLESS and not observed.held else "check"
 
 
+def in_order(decisions: "Iterable[DeviceDecision]") -> "list[DeviceDecision]":
+    """Return the decisions in the order to follow them: no local disk waits for a remote one."""
+
+    def is_remote(decision: "DeviceDecision") -> bool:
+        return decision.volume is not None and decision.volume.iscsi is not None
+
+    return sorted(decisions, key=is_remote)
+
+
 def plan(decision: "DeviceDecision", observed: Observed, volume: "Volume | None") -> Plan:
-    """Return the steps for one device; `volume` is the server's word, or the remembered one."""
+    """Return the steps for one device; `volume` is the server's word, or the remembered one.
+
+    Where the only step is to connect, there is more to decide once the disk can be looked at.
+    """
     if decision.outcome != "granted":
         return _not_granted(decision, observed)
     if observed.held:
@@ -33,7 +47,7 @@ def plan(decision: "DeviceDecision", observed: Observed, volume: "Volume | None"
         return _refuse("the server granted the device but sent no key or no volume with it")
     if observed.state is State.SUSPENDED:
         return _suspended(observed, volume)
-    return _granted(observed, volume)
+    return _connect_first(observed, volume) or _granted(observed, volume)
 
 
 def _refuse(reason: str) -> Plan:
@@ -62,6 +76,9 @@ def _still_open(device: str, observed: Observed, volume: "Volume | None") -> Pla
             "its disk is gone while it is open, so what was written last may be lost; bring it back"
             f" and `securecloud-agent lock {device}`, then `unlock {device}`, or reboot"
         )
+    down = _session_is_down(observed, volume)
+    if down is not None:
+        return _refuse(down)
     pinned = volume.luks_uuid if volume is not None else None
     if pinned and observed.luks_uuid and observed.luks_uuid != pinned:
         return _refuse(f"LUKS UUID {observed.luks_uuid} is open in the place of {pinned}")
@@ -70,11 +87,33 @@ def _still_open(device: str, observed: Observed, volume: "Volume | None") -> Pla
     return (Action(Kind.NOTHING, f"it stays {observed.state}"),)
 
 
+def _session_is_down(observed: Observed, volume: "Volume | None") -> str | None:
+    """Return what is wrong with the disk of a volume that is open or suspended, if it is iSCSI."""
+    if volume is None or volume.iscsi is None or observed.connected:
+        return None
+    return (
+        f"it is {observed.state}, but its iSCSI session with {volume.iscsi.portal} is down: the"
+        " target does not answer. What was written last is lost unless it comes back soon"
+    )
+
+
 def _suspended(observed: Observed, volume: "Volume") -> Plan:
-    problem = _obstacle(observed, volume)
+    problem = _session_is_down(observed, volume) or _obstacle(observed, volume)
     if problem is None and observed.content is not Content.LUKS:
         problem = f"{volume.source} does not hold the volume any more that is suspended"
     return _refuse(problem) if problem else (Action(Kind.RESUME, "granted"),)
+
+
+def _connect_first(observed: Observed, volume: "Volume") -> Plan:
+    """Return what keeps a granted volume from being looked at; nothing where it was."""
+    if volume.iscsi is None:
+        return ()
+    problem = why_no_place(volume.iscsi)
+    if problem is not None:
+        return _refuse(problem)
+    if observed.connected:
+        return ()
+    return (Action(Kind.CONNECT, f"{volume.source} is on iSCSI"),)
 
 
 def _granted(observed: Observed, volume: "Volume") -> Plan:
@@ -111,8 +150,6 @@ def _headers_are_under_way(observed: Observed, volume: "Volume") -> bool:
 
 def _obstacle(observed: Observed, volume: "Volume") -> str | None:
     """Return why a granted volume must not be touched, or None."""
-    if volume.iscsi is not None:
-        return "the volume is on iSCSI, which this agent cannot connect to yet"
     begun = observed.encryption if observed.encryption_begun else None
     pins = {uuid for uuid in (volume.luks_uuid, observed.remembered_uuid, begun) if uuid}
     if len(pins) > 1:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from securecloud_protocol.messages import AckResult, DeviceDecision, Volume
 
 from securecloud_agent.decide.model import Action, Content, Kind, Observed, State
-from securecloud_agent.decide.plan import KEYLESS, plan
+from securecloud_agent.decide.plan import KEYLESS, Plan, plan
 from securecloud_agent.errors import AgentError, printable, warned
 from securecloud_agent.main.hardening import wipe
 from securecloud_agent.main.outcome import Outcome
@@ -49,19 +49,21 @@ class DeviceWork:
 
     def follow(self) -> Followed:
         """Decide, then act; a failure becomes part of the outcome."""
-        source = self._volume.source if self._volume else None
-        remembered = self._known.luks_uuid if self._known else None
-        observed = self._volumes.observe(self._name, source, remembered)
         before = self._graces.left(self._name)
-        left = self._graces.heed(self._decision, observed.state)
-        observed = replace(observed, grace_left=left)
-        steps = plan(self._decision, observed, self._volume)
+        observed, steps = self._decide()
         key = bytearray(self._decision.key or b"")
         work = self._volumes.work(self._name, self._volume, key)
         problem = ""
         try:
+            if steps[0].kind is Kind.CONNECT:
+                # On disk before there is a session, so that `lock` knows of it after a crash.
+                self._remember(self._known.luks_uuid if self._known else None)
+                work.carry_out(steps[0])
+                observed, more = self._decide(connected=True)
+                steps = (*steps, *more)
             for step in steps:
-                work.carry_out(step)
+                if step.kind is not Kind.CONNECT:
+                    work.carry_out(step)
         except AgentError as error:
             problem = printable(error)
         finally:
@@ -69,6 +71,8 @@ class DeviceWork:
         done = work.done
         if done.state in KEYLESS:
             self._graces.end(self._name)
+        if done.state is State.CLOSED:
+            self._volumes.disconnect(self._name)
         self._answer_who_asked(problem, observed, done.state)
         if not problem and done.luks_uuid:
             with warned("the device could not be remembered"):
@@ -76,7 +80,7 @@ class DeviceWork:
         volume = _volume_word(done.state, observed)
         outcome = self._outcome(volume, problem, done.how)
         ack = self._ack(steps, done.state, problem, done.luks_uuid, done.initialised, outcome)
-        event = self._event(observed.state, done.state, before, left)
+        event = self._event(observed.state, done.state, before, observed.grace_left)
         return Followed(outcome, done.changed, ack, event)
 
     def _event(
@@ -91,6 +95,19 @@ class DeviceWork:
         if before is not None and self._decision.outcome == "granted" and now not in KEYLESS:
             return Event("cancelled", where)
         return None
+
+    def _decide(self, *, connected: bool = False) -> tuple[Observed, Plan]:
+        """Look and decide; `connected` when the volume's iSCSI session has been seen to."""
+        volume = self._volume
+        observed = self._volumes.observe(
+            self._name,
+            volume.source if volume else None,
+            self._known.luks_uuid if self._known else None,
+            volume.iscsi if volume and not connected else None,
+        )
+        left = self._graces.heed(self._decision, observed.state)
+        observed = replace(observed, grace_left=left)
+        return observed, plan(self._decision, observed, volume)
 
     def _answer_who_asked(self, problem: str, observed: Observed, state: State) -> None:
         """Somebody may have asked to encrypt it in the background, and wait for a word."""
@@ -119,7 +136,7 @@ class DeviceWork:
             retry_after=decision.retry_after,
         )
 
-    def _remember(self, luks_uuid: str) -> None:
+    def _remember(self, luks_uuid: str | None) -> None:
         volume = self._volume
         assert volume is not None
         self._memory.remember_device(
@@ -132,6 +149,7 @@ class DeviceWork:
                 read_only=volume.read_only,
                 luks_uuid=luks_uuid,
                 key_version=self._decision.key_version or 0,
+                iscsi=volume.iscsi,
             ),
         )
 
@@ -215,7 +233,7 @@ def _remembered_volume(known: DeviceMemory | None) -> Volume | None:
         return None
     return Volume(
         source=known.source,
-        iscsi=None,
+        iscsi=known.iscsi,
         filesystem=known.filesystem,
         mount_point=known.mount_point,
         options=known.options,

@@ -22,7 +22,7 @@ from securecloud_agent.client.tls import Deadline
 from securecloud_agent.decide.audit import check_head
 from securecloud_agent.decide.clock import skew_warning
 from securecloud_agent.decide.model import State
-from securecloud_agent.decide.plan import KEYLESS, claim
+from securecloud_agent.decide.plan import KEYLESS, claim, in_order
 from securecloud_agent.errors import AgentError, warn, warned
 from securecloud_agent.main.device import DeviceWork
 from securecloud_agent.main.notify import notify_ready
@@ -204,7 +204,8 @@ class _Pass:
         for decision in release.decisions:
             if decision.lineage is not None:
                 self._memory.receive_lineage(decision.device, decision.lineage)
-        done = [DeviceWork(self._agent, self._volumes, each).follow() for each in release.decisions]
+        decisions = in_order(release.decisions)
+        done = [DeviceWork(self._agent, self._volumes, each).follow() for each in decisions]
         # What waits for the volumes need not wait until the server knows.
         notify_ready()
         self._volumes.settle()

@@ -1,13 +1,19 @@
 """`status`: what this machine knows without asking a server."""
 
 import argparse
-from typing import Any
+from contextlib import suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
+from securecloud_agent.errors import AgentError
 from securecloud_agent.main.outcome import progress_of
 from securecloud_agent.main.output import print_json, print_table
 from securecloud_agent.main.wiring import Agent, make_agent
 from securecloud_agent.state.identity import read_enrolled
 from securecloud_agent.volumes.volumes import HELD
+
+if TYPE_CHECKING:
+    from securecloud_agent.volumes.volumes import Volumes
 
 
 def command(arguments: argparse.Namespace) -> int:
@@ -43,6 +49,7 @@ def collect(agent: Agent) -> dict[str, Any]:
                 "held": agent.marks.has(HELD, name),
                 "grace": graces.shown(name),
                 "encryption": progress_of(agent, name),
+                "iscsi": _iscsi(agent, volumes, name),
             }
             for name in names
         ],
@@ -53,6 +60,15 @@ def _remark(device: dict[str, Any]) -> str:
     if device["grace"]:
         return f" ({device['grace']['text']})"
     return " (locked by the operator)" if device["held"] else ""
+
+
+def _iscsi(agent: Agent, volumes: "Volumes", device: str) -> dict[str, Any] | None:
+    """Return the remembered target of `device`, and whether there is a session that is up."""
+    with suppress(AgentError):
+        known = agent.memory.device(device)
+        if known is not None and known.iscsi is not None:
+            return {**asdict(known.iscsi), "connected": volumes.is_connected(known.iscsi)}
+    return None
 
 
 def _print(status: dict[str, Any]) -> None:
@@ -76,3 +92,10 @@ def _print(status: dict[str, Any]) -> None:
         for each in status["devices"]:
             if each["encryption"]:
                 print(f"{each['device']}: {each['encryption']['text']}")
+            if each["iscsi"]:
+                print(f"{each['device']}: {_where(each['iscsi'])}")
+
+
+def _where(iscsi: dict[str, Any]) -> str:
+    state = "connected" if iscsi["connected"] else "not connected"
+    return f"iSCSI target {iscsi['target']} at {iscsi['portal']}, LUN {iscsi['lun']}: {state}"

@@ -66,6 +66,7 @@ class Agent:
         """Return the machine's volumes."""
         from securecloud_agent.volumes.header_copies import HeaderCopies
         from securecloud_agent.volumes.hooks import Hooks
+        from securecloud_agent.volumes.iscsi import Sessions
         from securecloud_agent.volumes.kernel import Kernel
         from securecloud_agent.volumes.mounts import Direct, Systemd
         from securecloud_agent.volumes.volumes import Volumes
@@ -74,6 +75,10 @@ class Agent:
         mounts = Systemd(run) if self.settings.mounts == "systemd" else Direct()
         copies = HeaderCopies(self.settings.state_dir / "headers")
         kernel, encryptions = Kernel(_ROOT), self.encryptions
+        clocks = self.clocks
+        sessions = Sessions(
+            run, kernel, self.memory, self.marks, encryptions, clocks.monotonic, clocks.pause
+        )
         return Volumes(
             Tools(
                 run,
@@ -81,6 +86,7 @@ class Agent:
                 self.marks,
                 encryptions,
                 copies,
+                sessions,
                 mounts=mounts,
                 hooks=Hooks(self.hooks_dir),
             )

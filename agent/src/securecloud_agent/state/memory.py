@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from securecloud_protocol.encoding import b64u_decode, b64u_encode
 from securecloud_protocol.errors import ProtocolError
 
 from securecloud_agent.state.files import StateError, read_json, remove, write_file, write_json
+
+if TYPE_CHECKING:
+    from securecloud_protocol.messages import IscsiTarget
 
 _LINEAGE_BYTES = 32
 
@@ -34,7 +37,10 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
-    """Where a device's volume was when it was last released; `luks_uuid` once it was ours."""
+    """Where a device's volume was when it was last released; `luks_uuid` once it was ours.
+
+    `iscsi` is where its disk comes from when it is not this machine's own.
+    """
 
     source: str
     filesystem: str
@@ -43,6 +49,7 @@ class DeviceMemory:
     read_only: bool
     luks_uuid: str | None
     key_version: int
+    iscsi: "IscsiTarget | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +126,19 @@ class Memory:
         if found is None:
             return None
         try:
-            return DeviceMemory(**{**found, "options": tuple(found["options"])})
-        except (KeyError, TypeError):
+            read = {"options": tuple(found["options"]), "iscsi": _target(found.get("iscsi"))}
+            return DeviceMemory(**{**found, **read})
+        except (AttributeError, KeyError, TypeError, ProtocolError):
             raise StateError(f"{path} is damaged; remove it: the server knows the rest") from None
 
     def remember_device(self, name: str, memory: DeviceMemory) -> None:
         """Replace what is remembered of the device `name`."""
         if self.device(name) != memory:
-            write_json(self._device_file("devices", name), asdict(memory))
+            written = asdict(memory)
+            if memory.iscsi is None:
+                # As every earlier version wrote it, and can read it again.
+                del written["iscsi"]
+            write_json(self._device_file("devices", name), written)
 
     # Encryption in place
 
@@ -229,6 +241,15 @@ class BootMarks:
         """Take the mark `kind` off `devices`."""
         for device in devices:
             remove(self._file(kind, device))
+
+
+def _target(found: Any) -> "IscsiTarget | None":
+    if found is None:
+        return None
+    from securecloud_protocol.messages import ISCSI_TARGET, IscsiTarget
+
+    target: IscsiTarget = ISCSI_TARGET.decode(found)
+    return target
 
 
 def _octets(text: Any) -> bytes | None:

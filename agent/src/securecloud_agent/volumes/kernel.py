@@ -23,6 +23,14 @@ class Mapping:
     """Whether all that reads and writes it waits."""
 
 
+@dataclass(frozen=True, slots=True)
+class IscsiSession:
+    """Whether an iSCSI target answers, and the kernel names (sda) of the disks that it gave."""
+
+    up: bool
+    disks: tuple[str, ...]
+
+
 class Kernel:
     """Reads below `root`, which is / but for tests."""
 
@@ -69,6 +77,42 @@ class Kernel:
         """
         with suppress(OSError):
             (self._root / "proc/sys/vm/drop_caches").write_text("1\n", encoding="ascii")
+
+    def iscsi_session(self, address: str, port: int, target: str) -> IscsiSession | None:
+        """Return the session with `target` at this portal, if there is one, whoever logged in."""
+        found = [
+            folder
+            for folder in sorted((self._root / "sys/class/iscsi_session").glob("session*"))
+            if _text(folder / "targetname").strip() == target
+            and (address, str(port)) in self._portals(folder.name.removeprefix("session"))
+        ]
+        if not found:
+            return None
+        up = any(_text(folder / "state").strip() == "LOGGED_IN" for folder in found)
+        disks = (disk.name for each in found for disk in each.glob("device/target*/*:*/block/*"))
+        return IscsiSession(up, tuple(sorted(disks)))
+
+    def _portals(self, session: str) -> set[tuple[str, str]]:
+        """As they were asked for; where the target sent the connection on to is another matter."""
+        return {
+            (_text(each / "persistent_address").strip(), _text(each / "persistent_port").strip())
+            for each in (self._root / "sys/class/iscsi_connection").glob(f"connection{session}:*")
+        }
+
+    def is_used(self, disk: str) -> bool:
+        """Say whether the disk, or a partition, is mounted, swapped to, or below another device.
+
+        Without opening it: that would wait, if it has stopped to answer.
+        """
+        whole = self._root / "sys/class/block" / disk
+        parts = [each for each in _entries(whole) if (each / "partition").exists()]
+        swaps = _text(self._root / "proc/swaps").split()
+        return any(
+            _entries(each / "holders")
+            or self.mount_points(_text(each / "dev").strip())
+            or f"/dev/{each.name}" in swaps
+            for each in (whole, *parts)
+        )
 
     def users_of(self, mount_point: str) -> str:
         """Return the names of some processes that keep `mount_point` busy.

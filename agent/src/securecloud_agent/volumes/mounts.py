@@ -15,6 +15,7 @@ from securecloud_agent.volumes.units import (
     mount_text,
     mount_unit,
     opened_unit,
+    remote_text,
     suspended_unit,
 )
 
@@ -25,6 +26,8 @@ _SHORT = 60
 _STOP_SECONDS = 180
 _UNIT_MODE = 0o644
 _FOLDER_MODE = 0o755
+_REMOTE = "iscsi.conf"
+_LOGS_OUT = "open-iscsi.service"
 _WANTED_BY = "multi-user.target"
 _AT_REST = frozenset({"inactive", "failed"})
 _STARTED_AT_BOOT = frozenset({"enabled", "enabled-runtime"})
@@ -85,7 +88,11 @@ class Systemd:
                 self._remove_others(device, unit)
                 self._link(f"{_WANTED_BY}.wants/{unit}", f"../{unit}")
                 self._require_opened(device, device_unit(str(mapped)))
+                self._keep_session(device, remote=volume.iscsi is not None)
                 self._systemctl("daemon-reload")
+            if volume.iscsi is not None:
+                # It ends the sessions at shutdown, and rests as long as it knew of no target.
+                self._systemctl("start", "--no-block", _LOGS_OUT)
         self._mounted.append(unit)
 
     def _write(self, unit: str, text: str) -> bool:
@@ -112,6 +119,14 @@ class Systemd:
         self._link(f"{node}.requires/{opened_unit(device)}", "../securecloud-volume@.service")
         if self._make_folder(f"{node}.d"):
             self._write(f"{node}.d/securecloud.conf", device_text(device))
+
+    def _keep_session(self, device: str, *, remote: bool) -> None:
+        """Have a volume on iSCSI closed before its session goes."""
+        folder = f"{opened_unit(device)}.d"
+        if not remote:
+            (self._directory / folder / _REMOTE).unlink(missing_ok=True)
+        elif self._make_folder(folder):
+            self._write(f"{folder}/{_REMOTE}", remote_text(device))
 
     def _remove_others(self, device: str, unit: str) -> None:
         """Take away the unit of where the volume was mounted before."""

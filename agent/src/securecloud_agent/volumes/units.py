@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from securecloud_protocol.messages import Volume
 
+_ISCSI_UNITS = "network.target iscsid.service open-iscsi.service"
+"""What must still be there when a volume on iSCSI is closed: open-iscsi ends every session."""
+
 MARK = "# Written by securecloud-agent"
 
 _KEPT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.")
@@ -65,13 +68,14 @@ def mount_text(device: str, mapped: str, volume: "Volume") -> str:
     """
     opened = opened_unit(device)
     options = ",".join((*volume.options, "ro") if volume.read_only else volume.options)
+    after = f"{opened} {_ISCSI_UNITS}" if volume.iscsi is not None else opened
     lines = [
         f"{mark(device)} it is written again when the server says otherwise.",
         "[Unit]",
         f"Description=Encrypted volume {device}",
         "DefaultDependencies=no",
         f"Requires={opened}",
-        f"After={opened}",
+        f"After={after}",
         "Conflicts=umount.target",
         # At shutdown what waits for a suspended volume is let go first.
         f"Before=umount.target {suspended_unit(device)}",
@@ -83,6 +87,11 @@ def mount_text(device: str, mapped: str, volume: "Volume") -> str:
         f"Options={options or 'defaults'}",
     ]
     return "\n".join(line.replace("%", "%%") for line in lines) + "\n"
+
+
+def remote_text(device: str) -> str:
+    """Return the text of a drop-in for `opened_unit`: its disk is on iSCSI."""
+    return f"{mark(device)}\n[Unit]\nAfter={_ISCSI_UNITS}\n"
 
 
 def device_text(device: str) -> str:

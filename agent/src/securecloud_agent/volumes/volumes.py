@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from securecloud_agent.decide.model import Content, Observed, State
 from securecloud_agent.decide.plan import KEYLESS
-from securecloud_agent.errors import AgentError
+from securecloud_agent.errors import AgentError, warned
 from securecloud_agent.volumes import dead, filesystem
 from securecloud_agent.volumes.cryptsetup import Cryptsetup
 from securecloud_agent.volumes.kernel import Mapping
@@ -16,7 +16,7 @@ from securecloud_agent.volumes.trouble import VolumeError
 from securecloud_agent.volumes.work import VERIFIED, Locked, Tools, Work, mapper_name
 
 if TYPE_CHECKING:
-    from securecloud_protocol.messages import Volume
+    from securecloud_protocol.messages import IscsiTarget, Volume
 
 HELD = "held"
 GIVEN_UP = "given_up"
@@ -52,12 +52,21 @@ class Volumes:
         return None if given_up else mapping
 
     def observe(
-        self, device: str, source: str | None = None, remembered_uuid: str | None = None
+        self,
+        device: str,
+        source: str | None = None,
+        remembered_uuid: str | None = None,
+        iscsi: "IscsiTarget | None" = None,
     ) -> Observed:
-        """Return what decisions are made on; the source is looked at only when it is closed."""
+        """Return what decisions are made on.
+
+        The source is looked at only when it is closed, and there: with `iscsi` it may have to be
+        connected first.
+        """
         state = self.state(device)
         sight = Sight(Content.UNKNOWN, "unknown content")
-        if state in KEYLESS and source is not None:
+        connected = iscsi is None or self._is_there(state, iscsi, source)
+        if state in KEYLESS and source is not None and connected:
             sight = look_at(Path(source), self._tools.run)
         mapping = self._mapping(device)
         if mapping is not None and mapping.suspended:
@@ -77,7 +86,16 @@ class Volumes:
             encryption=asked.luks_uuid if asked is not None else None,
             encryption_begun=asked is not None and asked.phase == "begun",
             encryption_heading=asked is not None and asked.phase == "heading",
+            connected=connected,
         )
+
+    def _is_there(self, state: State, iscsi: "IscsiTarget", source: str | None) -> bool:
+        there = state is not State.CLOSED or (source is not None and Path(source).exists())
+        return there and self.is_connected(iscsi)
+
+    def is_connected(self, iscsi: "IscsiTarget") -> bool:
+        """Say whether there is a session with this target, and it is up."""
+        return self._tools.sessions.is_up(iscsi)
 
     def _device_mapper(self) -> bool:
         if self._kernel.has_device_mapper():
@@ -96,8 +114,20 @@ class Volumes:
         """Run hooks, stop what uses the volume, sync, unmount and close; suspend what is busy.
 
         Return what has become of it: closed or suspended, its key gone in either case. Raises
-        AgentError when it is neither.
+        AgentError when it is neither. A disk on iSCSI is disconnected from what is closed.
         """
+        locked = self._lock(device)
+        if locked.state is State.CLOSED and self.disconnect(device):
+            return replace(locked, changed=True)
+        return locked
+
+    def disconnect(self, device: str) -> bool:
+        """End the iSCSI session of a closed volume's disk, if it is ours and nobody needs it."""
+        with warned(f"the iSCSI session of {device} is still there"):
+            return self._tools.sessions.disconnect(device)
+        return False
+
+    def _lock(self, device: str) -> Locked:
         mapping = self._mapping(device)
         if mapping is None:
             stopped = self._tools.encryptions.stop(device)
@@ -164,6 +194,7 @@ class Volumes:
         for where in reversed(points):
             dead.detach(self._tools.run, where)
         dead.remove(self._tools.run, mapper_name(device))
+        self.disconnect(device)
         return True
 
     def tell(self, event: str, device: str, mount_point: str, seconds_left: int) -> None:

@@ -17,6 +17,7 @@ from securecloud_agent.volumes.encryptions import Encryptions
 from securecloud_agent.volumes.header_copies import HeaderCopies
 from securecloud_agent.volumes.hooks import Hooks
 from securecloud_agent.volumes.in_place import Order
+from securecloud_agent.volumes.iscsi import Sessions
 from securecloud_agent.volumes.kernel import Kernel
 from securecloud_agent.volumes.mounts import Direct, Mounts
 from securecloud_agent.volumes.source import Sight, blank_again, look_at
@@ -39,6 +40,7 @@ class Tools:
     marks: BootMarks
     encryptions: Encryptions
     header_copies: HeaderCopies
+    sessions: Sessions
     new_uuid: Callable[[], uuid.UUID] = uuid.uuid4
     mounts: Mounts = field(default_factory=Direct)
     hooks: Hooks = field(default_factory=Hooks)
@@ -100,6 +102,7 @@ class Work:
             self.done.how = self.done.how or action.reason
             return
         steps: dict[Kind, Callable[[], bool]] = {
+            Kind.CONNECT: self._connect,
             Kind.FORMAT: self._format,
             Kind.ENCRYPT: self._encrypt,
             Kind.VERIFY: self._verify,
@@ -145,6 +148,14 @@ class Work:
         if pinned and sight.luks_uuid != pinned:
             raise VolumeError(f"{self._target.source} was replaced: LUKS UUID {sight.luks_uuid}")
         return sight
+
+    def _connect(self) -> bool:
+        target = self._target
+        if target.iscsi is None:
+            raise VolumeError(f"{target.source} is on no iSCSI target")
+        if self._tools.sessions.connect(self._device, target.iscsi, Path(target.source)):
+            self._say(f"connected to {target.iscsi.target} at {target.iscsi.portal}")
+        return True
 
     def _format(self) -> bool:
         source = Path(self._target.source)
