@@ -14,7 +14,8 @@ _SUITE = "bookworm"
 _SIZE = "3G"
 _PACKAGES = (
     *("ca-certificates", "cryptsetup-bin", "dbus", "dmsetup", "e2fsprogs", "iproute2", "kmod"),
-    *("openssh-server", "python3", "systemd", "systemd-sysv", "udev", "xfsprogs"),
+    *("open-iscsi", "openssh-server", "python3", "systemd", "systemd-sysv", "tgt", "udev"),
+    "xfsprogs",
 )
 _PEERS = ("clevis", "clevis-luks", "clevis-systemd", "cryptsetup", "curl", "fio")
 _TOOLS = {

@@ -14,9 +14,10 @@ from lab.place import ROOT, LabError, cache, say
 SERVER = "server"
 SERVER_NAMES = ("keys.lab", "localhost")
 _HTTPS = 8443
+_ISCSI = 3260
 
 STANDARD = (
-    Plan(SERVER, forwards=(_HTTPS,)),
+    Plan(SERVER, forwards=(_HTTPS, _ISCSI)),
     Plan("agent1", disks={"data": "256M", "archive": "160M"}),
     Plan("agent2", disks={"data": "256M", "plain": "192M"}),
 )
@@ -75,10 +76,11 @@ class Lab:
             yield
 
     def _connect(self, machines: Sequence[Machine]) -> None:
-        """Let every machine reach the server's machine as https://keys.lab."""
+        """Let every machine reach the server's machine as https://keys.lab, and its disks."""
         server = next((each for each in machines if each.name == SERVER), None)
         for machine in machines:
             machine.reach(server.port(_HTTPS) if server else None)
+            machine.reach(server.port(_ISCSI) if server else None, of=_ISCSI)
 
     def reboot(self) -> None:
         """Reboot every machine in order, all at once, and wait until they answer again."""

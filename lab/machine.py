@@ -22,6 +22,8 @@ _BOOT_SECONDS = 180
 _STOP_SECONDS = 120
 _POLL_SECONDS = 0.2
 _SERVER_ADDRESS = "10.0.2.100"
+_SERVER_PORTS = (443, 3260)
+"""What the server's machine may offer to the others: its API, and disks on iSCSI."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +113,12 @@ class Machine:
 
     # --- life
 
-    def reach(self, port: int | None) -> None:
-        """Let the guest's https://keys.lab lead to `port` of this host's loopback, or nowhere."""
-        target = Path(self.facts.sockets) / "target"
+    def reach(self, port: int | None, of: int = 443) -> None:
+        """Let port `of` of the guest's keys.lab lead to `port` of this host's loopback, or nowhere.
+
+        443 and 3260 can be led. From inside, a port that leads nowhere hangs up at once.
+        """
+        target = Path(self.facts.sockets) / f"target-{of}"
         fresh = target.with_suffix(".new")
         fresh.write_text(f"{port or ''}\n")
         fresh.rename(target)
@@ -143,7 +148,8 @@ class Machine:
         forwards = "".join(
             f",hostfwd=tcp:127.0.0.1:{outer}-:{inner}" for inner, outer in ports.items()
         )
-        services = {"443": f"{sockets}/forward", **self.facts.services}
+        forwarders = {str(port): f"{sockets}/forward-{port}" for port in _SERVER_PORTS}
+        services = {**forwarders, **self.facts.services}
         server = "".join(
             f",guestfwd=tcp:{_SERVER_ADDRESS}:{port}-cmd:{program}"
             for port, program in services.items()
@@ -357,12 +363,13 @@ def _free_port() -> int:
 
 def _write_forwarder(directory: Path) -> None:
     """Write what carries one connection of the guest to wherever `reach` points."""
-    script = directory / "forward"
-    script.write_text(
-        "#!/bin/sh\n"
-        f"read -r port <{directory}/target || exit 1\n"
-        '[ -n "$port" ] || exit 1\n'
-        'exec socat STDIO "TCP:127.0.0.1:$port" 2>/dev/null\n'
-    )
-    script.chmod(0o700)
-    (directory / "target").write_text("\n")
+    for each in _SERVER_PORTS:
+        script = directory / f"forward-{each}"
+        script.write_text(
+            "#!/bin/sh\n"
+            f"read -r port <{directory}/target-{each} || exit 1\n"
+            '[ -n "$port" ] || exit 1\n'
+            'exec socat STDIO "TCP:127.0.0.1:$port" 2>/dev/null\n'
+        )
+        script.chmod(0o700)
+        (directory / f"target-{each}").write_text("\n")

@@ -18,7 +18,7 @@ chmod 0644 "$out/vmlinuz"
 cp "$kernel/lib/modules/$version"/modules.builtin* "$kernel/lib/modules/$version/modules.order" "$root/tmp/"
 chroot "$root" depmod --basedir /tmp/kernel "$version"
 for module in virtio_pci virtio_blk virtio_net virtio_rng dm_mod dm_crypt dm_snapshot loop xfs \
-    xts ecb cbc aesni_intel sha256_ssse3 algif_skcipher algif_hash nls_utf8 isofs; do
+    xts ecb cbc aesni_intel sha256_ssse3 algif_skcipher algif_hash nls_utf8 isofs iscsi_tcp sd_mod; do
     chroot "$root" modprobe --dirname /tmp/kernel --set-version "$version" --show-depends "$module" || true
 done 2>/dev/null | sed -n "s|^insmod ||p" | sort -u | while read -r path _; do
     install -D -m 0644 "$root$path" "$root${path#/tmp/kernel}"
@@ -52,6 +52,9 @@ cp "$out/ssh/user.pub" "$root/root/.ssh/authorized_keys"
 chmod 0700 "$root/root/.ssh"
 chmod 0600 "$root/root/.ssh/authorized_keys" "$root/etc/ssh/ssh_host_ed25519_key"
 for unit in systemd-networkd.service ssh.service; do chroot "$root" systemctl --quiet enable "$unit"; done
+# Only the tests of iSCSI need them, and enable them; the rest boots as if they were not there.
+chroot "$root" systemctl --quiet disable iscsid.socket open-iscsi.service tgt.service
+echo GenerateName=yes >"$root/etc/iscsi/initiatorname.iscsi"
 # What no test needs and an emulated processor takes seconds for.
 chroot "$root" systemctl --quiet mask getty@tty1.service serial-getty@ttyS0.service apt-daily.timer \
     apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer e2scrub_all.timer e2scrub_reap.service \
