@@ -51,3 +51,10 @@ def test_top_level_names_are_links_into_the_collection() -> None:
         link = ROOT / name
         assert link.is_symlink()
         assert str(link.readlink()) == f"{COLLECTION}/{name}"
+
+
+def test_no_link_leads_out_of_the_tree() -> None:
+    """A virtual environment that is a link here would take the place of one that is there."""
+    links = [path for path in tracked() if path.is_symlink()]
+    assert links
+    assert not [path for path in links if not path.resolve().is_relative_to(ROOT)]
