@@ -17,7 +17,6 @@ MESSAGES = {
     5: "encountered iSCSI login failure",
     8: "connection timed out",
     12: "iSCSI driver not found. Please make sure it is loaded, and retry the operation",
-    15: "session exists",
     19: "encountered non-retryable iSCSI login failure",
     20: "could not connect to iscsid",
     24: "iSCSI login failed due to authorization failure",
@@ -57,19 +56,19 @@ class Fake:
     def work(self):
         with (HERE / "calls").open("a") as file:
             file.write(json.dumps(sys.argv[1:]) + "\n")
-        match (self.options, self.flags):
-            case ({"op": "show"}, []):
+        match (list(self.options.items()), self.flags):
+            case ([("op", "show")], []):
                 print("\n".join(f"{name} = {value}" for name, value in self.read().items()))
-            case ({"op": "new"}, []):
+            case ([("op", "new")], []):
                 self.record.parent.mkdir(parents=True, exist_ok=True)
                 self.write({"node.startup": self.san["startup"], "node.session.auth.username": ""})
-            case ({"op": "update", "name": name, "value": value}, []) if name in self.read():
+            case ([("op", "update"), ("name", name), ("value", value)], []) if name in self.read():
                 self.write({**self.read(), name: value})
-            case ({}, ["login"]):
+            case ([], ["login"]):
                 self.login()
-            case ({}, ["logout"]):
+            case ([], ["logout"]):
                 self.logout()
-            case ({}, ["rescan"]):
+            case ([], ["rescan"]):
                 if self.session() is None:
                     end(21, "No session found.")
                 self.scan(self.session())
@@ -100,8 +99,9 @@ class Fake:
         self.read()
         status = self.san["status"]
         if self.session() is not None:
-            status = 15
-        elif status == 0 and self.target not in self.san["targets"]:
+            present = "default: 1 session requested, but 1 already present."
+            end(15, present, "Could not log into all portals")
+        if status == 0 and self.target not in self.san["targets"]:
             status = 19
         if status:
             end(

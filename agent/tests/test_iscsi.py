@@ -87,6 +87,37 @@ def connect(sessions: Sessions, san: San, memory: Memory, device: str = "data", 
     return sessions.connect(device, san.place(lun), san.source(lun))
 
 
+# --- the stand-in
+
+RECORDED = json.loads((Path(__file__).parent / "fixtures/iscsiadm.json").read_text())
+
+
+@pytest.mark.parametrize(("scene", "status"), [("known", 0), ("unknown", 0), ("secret", 24)])
+def test_the_stand_in_answers_as_the_real_program_did(san, blank_file, scene, status):
+    known = RECORDED["known"]["target"]
+    san.tell(status=status, targets={known: {1: ("sda", str(blank_file))}})
+    which = [f"--targetname={RECORDED[scene]['target']}", f"--portal={RECORDED['portal']}"]
+    for step in RECORDED[scene]["steps"]:
+        done = run(["iscsiadm", "--mode=node", *which, *step["words"]], timeout=10)
+        assert (done.status, done.messages.splitlines()) == (step["status"], step["messages"]), step
+
+
+def test_the_agent_asks_for_nothing_that_was_not_recorded(san, sessions, memory):
+    connect(sessions, san, memory)
+    connect(sessions, san, memory)
+    sessions.disconnect("data")
+    recorded = [step["words"] for step in RECORDED["known"]["steps"]]
+    assert [words for words in san.calls() if words not in recorded] == []
+
+
+@pytest.mark.parametrize(
+    "words", [["--op=delete"], ["--login", "--logout"], ["-l"], ["--op=new", "--name=a"], ["--op="]]
+)
+def test_the_stand_in_is_strict(san, words):
+    which = ["--mode=node", f"--targetname={TARGET}", f"--portal={san.portal}"]
+    assert run(["iscsiadm", *which, *words], timeout=10).status == 99
+
+
 # --- connecting
 
 
