@@ -29,7 +29,7 @@ CONNECTED = "iscsi"
 _CONNECT_SECONDS = 30.0
 """How long one disk may keep the others waiting, all its steps together."""
 _PORTAL_SECONDS = 10.0
-_LOGOUT_SECONDS = 60.0
+_LOGOUT_SECONDS = 30.0
 _POLL = 0.25
 
 # Exit statuses of iscsiadm(8).
