@@ -180,7 +180,8 @@ def test_a_busy_volume_is_suspended_and_comes_back_with_what_waited(
     revocation.deny()
     agent1.until(DEVICE, "suspended", outcome="denied")
     assert not agent1.is_active("writer.service")
-    assert agent1.run("cat /sys/block/dm-*/dm/suspended").strip() == "1"
+    disk = f"$(basename $(readlink -f /dev/mapper/{DEVICE_NODE}))"
+    assert agent1.run(f"cat /sys/block/{disk}/dm/suspended").strip() == "1"
     # What was read before is not read again from the kernel's cache.
     told = agent1.run("timeout --kill-after=2 5 cat /srv/data/marker; echo status $?", check=False)
     assert "in plain" not in told
