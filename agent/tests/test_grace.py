@@ -24,6 +24,7 @@ from securecloud_agent.state.files import StateError
 from securecloud_agent.state.memory import BootMarks, DeviceMemory, Memory
 from securecloud_agent.volumes.encryptions import Encryptions
 from securecloud_agent.volumes.header_copies import HeaderCopies
+from securecloud_agent.volumes.iscsi import Sessions
 from securecloud_agent.volumes.kernel import Kernel
 from securecloud_agent.volumes.volumes import Volumes
 from securecloud_agent.volumes.work import Tools
@@ -69,9 +70,9 @@ class Stage:
         )
         memory, marks = Memory(folder / "state"), BootMarks(folder / "run", "boot")
         encryptions = Encryptions(memory, marks, self.machine, follow)
-        tools = Tools(
-            self.machine, Kernel(folder / "root"), marks, encryptions, HeaderCopies(folder / "h")
-        )
+        kernel, copies = Kernel(folder / "root"), HeaderCopies(folder / "h")
+        sessions = Sessions(self.machine, kernel, memory, marks, encryptions)
+        tools = Tools(self.machine, kernel, marks, encryptions, copies, sessions)
         options = SimpleNamespace(state_dir=folder / "state", deadline=60)
         self.agent = _Agent(
             _settings(options), memory, marks, "boot", clocks, encryptions, folder / "hooks.d"

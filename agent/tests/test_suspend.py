@@ -14,6 +14,7 @@ from securecloud_agent.state.memory import BootMarks, Memory
 from securecloud_agent.volumes.encryptions import Encryptions
 from securecloud_agent.volumes.header_copies import HeaderCopies
 from securecloud_agent.volumes.hooks import Hooks
+from securecloud_agent.volumes.iscsi import Sessions
 from securecloud_agent.volumes.kernel import Kernel
 from securecloud_agent.volumes.volumes import HELD, Volumes
 from securecloud_agent.volumes.work import Tools
@@ -39,13 +40,15 @@ class World:
         self.volume = Volume(
             str(source), None, "ext4", str(folder / "mnt"), (), False, "if_blank", None
         )
-        encryptions = Encryptions(Memory(folder / "state"), self.marks, self.machine, follow)
+        memory, kernel = Memory(folder / "state"), Kernel(self.root)
+        encryptions = Encryptions(memory, self.marks, self.machine, follow)
         self.tools = Tools(
             self.run,
-            Kernel(self.root),
+            kernel,
             self.marks,
             encryptions,
             HeaderCopies(folder / "headers"),
+            Sessions(self.machine, kernel, memory, self.marks, encryptions),
             lambda: uuid.UUID(UUID),
             mounts=self,
             hooks=self,
