@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from securecloud_server.domain import requests as life
+from securecloud_server.domain.volume_states import CLOSED, IN_USE
 
 from server.tests.admin.api import ISCSI, REASON, VOLUME, Caller, fields
 
@@ -33,6 +34,8 @@ def test_a_device_is_registered_with_a_key_of_its_own(server: Any, admin: Caller
         "quarantined": False,
         "first_seen_at": None,
         "last_release_at": None,
+        "volume_state": None,
+        "volume_state_at": None,
         "created_at": START,
         "updated_at": START,
     }
@@ -238,6 +241,34 @@ def test_deleting_a_device_closes_its_open_request(machine: Any, admin: Caller) 
     assert admin.actions()[-2:] == ["key_request.revoked", "device.deleted"]
 
 
+@pytest.mark.parametrize("state", sorted(IN_USE))
+def test_a_device_in_use_is_only_deleted_with_force(server: Any, admin: Caller, state: str) -> None:
+    admin.put("/devices/data", BODY)
+    server.change_state("data", volume_state=state, volume_state_at=1)
+    refused = admin.refused("conflict", "DELETE", "/devices/data")
+    for word in ("'data' is in use", "agent 'web1'", "Revoke the key", "force=true"):
+        assert word in refused["detail"]
+    assert admin.get("/devices/data")["volume_state"] == state
+    assert server.key("data").state == "pre_active"
+    admin.delete("/devices/data?force=true")
+    admin.refused("not_found", "GET", "/devices/data")
+    event = admin.items("/audit-events?action=device.deleted")[0]
+    assert (event["details"]["volume_state"], event["details"]["force"]) == (state, True)
+
+
+def test_a_device_that_its_machine_has_closed_is_deleted(server: Any, admin: Caller) -> None:
+    admin.put("/devices/data", BODY)
+    server.change_state("data", volume_state=CLOSED, volume_state_at=1)
+    admin.delete("/devices/data")
+
+
+def test_force_is_true_or_false(admin: Caller) -> None:
+    admin.put("/devices/data", BODY)
+    refused = admin.refused("invalid_request", "DELETE", "/devices/data?force=perhaps")
+    assert refused["errors"][0]["field"] == "force"
+    admin.get("/devices/data")
+
+
 def test_what_a_machine_teaches_is_shown_and_does_not_get_in_the_way_of_edits(
     server: Any, machine: Any, admin: Caller, clock: Any
 ) -> None:
@@ -256,6 +287,7 @@ def test_what_a_machine_teaches_is_shown_and_does_not_get_in_the_way_of_edits(
     assert device["luks_uuid"] == volume
     assert device["key"] == {"state": "active", "version": 1}
     assert device["first_seen_at"] == device["last_release_at"] == "2027-01-15T08:00:30Z"
+    assert (device["volume_state"], device["volume_state_at"]) == ("open", "2027-01-15T08:00:30Z")
     assert answer.headers["ETag"] == tag
     admin.having(if_match=tag).put("/devices/data", {**body, "enabled": False})
 

@@ -65,7 +65,8 @@ class DeviceState:
     """What the exchanges taught the server about a device; not part of its ETag.
 
     `lineage` is the value that the agent has acknowledged, `lineage_next` the one handed out
-    last; either is accepted, so that a lost answer locks nobody out.
+    last; either is accepted, so that a lost answer locks nobody out. `volume_state` is how the
+    volume is on its machine since `volume_state_at`, as far as the machine has told.
     """
 
     device_id: str
@@ -75,6 +76,8 @@ class DeviceState:
     lineage_next: bytes | None = None
     first_seen_at: int | None = None
     last_release_at: int | None = None
+    volume_state: str | None = None  # released | failed | open | suspended | closed
+    volume_state_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

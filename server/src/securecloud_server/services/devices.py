@@ -12,6 +12,7 @@ from securecloud_server.domain.ports import Keystore, Transaction
 from securecloud_server.domain.preconditions import ALWAYS, Precondition
 from securecloud_server.domain.privileges import Privilege, authorize
 from securecloud_server.domain.records import Actor, Device, DeviceState, Key
+from securecloud_server.domain.volume_states import IN_USE, OPEN, RELEASED, SUSPENDED
 from securecloud_server.domain.volumes import normalised, source_of, volume_errors
 from securecloud_server.services.admin import Ports, Slice, found, log, read_page
 from securecloud_server.services.device_groups import policy_errors
@@ -37,6 +38,13 @@ class DeviceReport:
     state: DeviceState
     key: Key | None
     effective_policy: str
+
+
+_WHY_IN_USE = {
+    RELEASED: "its key went to agent {!r}, which has not said yet what became of it",
+    OPEN: "it is open on agent {!r}",
+    SUSPENDED: "programs on agent {!r} wait for it: it is suspended",
+}
 
 
 def tag(device: Device) -> str:
@@ -154,17 +162,27 @@ class DeviceService:
             log(tx, actor, "device.updated", f"device:{known.name}", _changes(known, device))
         return _reports(tx, [device])[0]
 
-    def delete(self, actor: Actor, name: str, precondition: Precondition = ALWAYS) -> None:
-        """Remove a device and destroy its key for good."""
+    def delete(
+        self, actor: Actor, name: str, precondition: Precondition = ALWAYS, *, force: bool = False
+    ) -> None:
+        """Remove a device and destroy its key for good.
+
+        Only with `force` while its machine may need the key: what is open there is then closed at
+        its next exchange, and nothing ever opens it again.
+        """
         authorize(actor, Privilege.EDIT_CONFIGURATION)
 
         def work(tx: Transaction) -> Key | None:
             known = found(tx.devices.get(name), "device", name)
             precondition.check(tag(known))
+            state = tx.devices.states([known.device_id])[known.device_id].volume_state
+            if state in IN_USE and not force:
+                raise Conflict(_why_not_delete(known, state))
             key = tx.keys.current([known.device_id]).get(known.device_id)
             self._close_request(tx, actor, known)
             tx.devices.delete(name)
-            log(tx, actor, "device.deleted", f"device:{name}", {"device_id": known.device_id})
+            details = {"device_id": known.device_id, "volume_state": state, "force": force}
+            log(tx, actor, "device.deleted", f"device:{name}", details)
             return key
 
         key = self._ports.database.write(work)
@@ -209,6 +227,14 @@ def _reports(tx: Transaction, devices: Sequence[Device]) -> list[DeviceReport]:
     return [
         DeviceReport(d, states[d.device_id], keys.get(d.device_id), effective(d)) for d in devices
     ]
+
+
+def _why_not_delete(device: Device, state: str) -> str:
+    return (
+        f"device {device.name!r} is in use: {_WHY_IN_USE[state].format(device.agent)}. Without its"
+        " key what is on it is lost. Revoke the key and wait until the machine has closed it, or"
+        " delete it with force=true"
+    )
 
 
 def _reference_errors(tx: Transaction, text: DeviceText) -> list[FieldError]:

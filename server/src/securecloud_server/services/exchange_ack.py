@@ -10,7 +10,8 @@ from securecloud_protocol.server import OpenedAck, Responder
 from securecloud_server.domain import requests as life
 from securecloud_server.domain.errors import Conflict, NotFound
 from securecloud_server.domain.ports import Database, Transaction
-from securecloud_server.domain.records import Actor, Agent, AuditEvent
+from securecloud_server.domain.records import Actor, Agent, AuditEvent, DeviceState
+from securecloud_server.domain.volume_states import after_result
 from securecloud_server.services import exchange_audit as audit
 from securecloud_server.services.exchange_identities import Refused
 from securecloud_server.services.exchange_release import lineage_tag
@@ -75,19 +76,22 @@ def _acknowledge_once(tx: Transaction, report: Report) -> None:
 def _record_device(
     tx: Transaction, report: Report, view: DeviceView, result: wire.AckResult
 ) -> None:
-    problem = None
-    if result.result in _IN_USE and _released_in(view, report.opened.ack.session_id):
+    problem, unconfirmed = None, view.state.lineage_next
+    released = unconfirmed is not None and unconfirmed.startswith(
+        lineage_tag(report.opened.ack.session_id)
+    )
+    state = view.state
+    if released or unconfirmed is None:
+        # With a later release on its way, this says how the volume was before.
+        state = _heard(state, result, report.now)
+    if released and result.result in _IN_USE:
         problem = _wrong_volume(view, result)
-        _settle_state(tx, view, result)
+        state = _settled(state, result)
         _activate_key(tx, view, result, report.now)
         _deliver(tx, report, view)
+    if state != view.state:
+        tx.devices.put_state(state)
     tx.audit.append(audit.acknowledged(report.actor, report.opened, result, problem))
-
-
-def _released_in(view: DeviceView, session_id: bytes) -> bool:
-    """Whether the device's last release was in this session."""
-    value = view.state.lineage_next
-    return value is not None and value.startswith(lineage_tag(session_id))
 
 
 def _wrong_volume(view: DeviceView, result: wire.AckResult) -> str | None:
@@ -97,15 +101,19 @@ def _wrong_volume(view: DeviceView, result: wire.AckResult) -> str | None:
     return f"the key opened volume {result.luks_uuid}, the device is known as {known}"
 
 
-def _settle_state(tx: Transaction, view: DeviceView, result: wire.AckResult) -> None:
-    state = view.state
-    tx.devices.put_state(
-        replace(
-            state,
-            lineage=state.lineage_next,
-            lineage_next=None,
-            luks_uuid=state.luks_uuid or result.luks_uuid,
-        )
+def _heard(state: DeviceState, result: wire.AckResult, now: int) -> DeviceState:
+    volume = after_result(state.volume_state, result.result)
+    if volume == state.volume_state:
+        return state
+    return replace(state, volume_state=volume, volume_state_at=now)
+
+
+def _settled(state: DeviceState, result: wire.AckResult) -> DeviceState:
+    return replace(
+        state,
+        lineage=state.lineage_next,
+        lineage_next=None,
+        luks_uuid=state.luks_uuid or result.luks_uuid,
     )
 
 

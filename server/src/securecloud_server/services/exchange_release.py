@@ -13,6 +13,7 @@ from securecloud_server.domain.errors import Conflict, Unavailable
 from securecloud_server.domain.ids import uuid7_after
 from securecloud_server.domain.ports import Database, Keystore, RandomSource, Transaction
 from securecloud_server.domain.records import Actor, Agent, DeviceState, Session
+from securecloud_server.domain.volume_states import after_exchange
 from securecloud_server.domain.volumes import source_of
 from securecloud_server.services import exchange_audit as audit
 from securecloud_server.services.exchange_decision import (
@@ -256,9 +257,13 @@ def _next_state(verdict: Verdict, lineages: dict[str, bytes]) -> DeviceState:
     state = case.view.state
     if state.first_seen_at is None:
         state = replace(state, first_seen_at=case.now)
-    if verdict.quarantines:
+    if verdict.quarantines or state.quarantined:
+        # Who asks may not be who was known, so nothing is learnt of the volume.
         return replace(state, quarantined=True)
     lineage = lineages.get(state.device_id)
+    volume = after_exchange(state.volume_state, case.claim.want, releases=lineage is not None)
+    if volume != state.volume_state:
+        state = replace(state, volume_state=volume, volume_state_at=case.now)
     if lineage is None:
         return state
     return replace(

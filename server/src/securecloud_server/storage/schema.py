@@ -88,6 +88,8 @@ DEVICE_STATES = Table(
     _octets("lineage_next"),
     _integer("first_seen_at"),
     _integer("last_release_at"),
+    _text("volume_state"),
+    _integer("volume_state_at"),
 )
 
 KEYS = Table(

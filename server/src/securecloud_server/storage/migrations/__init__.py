@@ -6,9 +6,17 @@ from typing import Any
 from sqlalchemy import Engine, inspect
 
 from securecloud_server.storage.dialects import dialect_of, explained
-from securecloud_server.storage.migrations import m0001_initial, m0002_evidence
+from securecloud_server.storage.migrations import (
+    m0001_initial,
+    m0002_evidence,
+    m0003_volume_states,
+)
 
-MIGRATIONS: dict[int, ModuleType] = {1: m0001_initial, 2: m0002_evidence}
+MIGRATIONS: dict[int, ModuleType] = {
+    1: m0001_initial,
+    2: m0002_evidence,
+    3: m0003_volume_states,
+}
 LATEST = max(MIGRATIONS)
 
 _CREATE_VERSION = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL PRIMARY KEY)"

@@ -12,6 +12,7 @@ from securecloud_server.web.admin.models import (
     Body,
     Name,
     Page,
+    Query,
     Reason,
     Time,
     answer,
@@ -79,6 +80,12 @@ class Device(BaseModel):
     quarantined: bool
     first_seen_at: Time | None
     last_release_at: Time | None
+    volume_state: str | None = Field(
+        description="how the volume is on its machine, as far as it has told: `released` (its key"
+        " went out, and no word has come back), `failed` (the key could not be used), `open`,"
+        " `suspended` or `closed`"
+    )
+    volume_state_at: Time | None
     created_at: Time
     updated_at: Time
 
@@ -98,6 +105,12 @@ class Filters(Page):
     policy: str | None = None
 
 
+class Deletion(Query):
+    """How a device is deleted."""
+
+    force: bool = Field(default=False, description="also one that its machine uses")
+
+
 def show(report: DeviceReport) -> Device:
     """Return the device as the API shows it."""
     device, state, key = report.device, report.state, report.key
@@ -114,6 +127,8 @@ def show(report: DeviceReport) -> Device:
         quarantined=state.quarantined,
         first_seen_at=time_or_none(state.first_seen_at),
         last_release_at=time_or_none(state.last_release_at),
+        volume_state=state.volume_state,
+        volume_state_at=time_or_none(state.volume_state_at),
         created_at=time(device.created_at),
         updated_at=time(device.updated_at),
     )
@@ -146,8 +161,8 @@ def devices(api: APIBlueprint, service: DeviceService) -> APIBlueprint:
         return answer(show(report), tag(report.device), created=created)
 
     @api.delete("/devices/<name>", summary="Delete device and key", responses={204: None})
-    def delete_device(path: Name) -> Response:
-        service.delete(caller(), path.name, precondition())
+    def delete_device(path: Name, query: Deletion) -> Response:
+        service.delete(caller(), path.name, precondition(), force=query.force)
         return no_content()
 
     @api.post(
