@@ -92,9 +92,10 @@ class Client:
         """Create an object, or do what the path names."""
         return self._request("POST", path, body=body)
 
-    def delete(self, path: str, etag: str | None = None) -> None:
+    def delete(self, path: str, etag: str | None = None, *, force: bool = False) -> None:
         """Delete what is at `path`, only while it has this ETag when one is given."""
-        self._request("DELETE", path, headers={"If-Match": etag} if etag else {})
+        query = {"force": "true"} if force else None
+        self._request("DELETE", path, query=query, headers={"If-Match": etag} if etag else {})
 
     def _request(
         self,

@@ -46,7 +46,10 @@ class Kind:
 
 @dataclass(frozen=True)
 class Change:
-    """The step from what is there to what is wanted; None stands for no object."""
+    """The step from what is there to what is wanted; None stands for no object.
+
+    `force` also removes what is in use.
+    """
 
     kind: Kind
     name: str
@@ -54,6 +57,7 @@ class Change:
     after: Mapping[str, Any] | None
     etag: str | None = None
     current: Mapping[str, Any] = field(default_factory=dict)
+    force: bool = False
 
     @property
     def needed(self) -> bool:
@@ -93,19 +97,19 @@ def decide_present(
     return Change(kind, name, before, _edited(kind, before, wanted), current.etag, body)
 
 
-def decide_absent(kind: Kind, name: str, current: Reply | None) -> Change:
+def decide_absent(kind: Kind, name: str, current: Reply | None, *, force: bool = False) -> Change:
     """Return the change after which there is no such object."""
     if current is None:
         return Change(kind, name, None, None)
     before = {key: current.body[key] for key in kind.defaults if key in current.body}
-    return Change(kind, name, before, None, current.etag, current.body)
+    return Change(kind, name, before, None, current.etag, current.body, force)
 
 
 def apply(client: Client, change: Change) -> dict[str, Any] | None:
     """Carry the change out and return the object as the server has it now."""
     path = change.kind.path(change.name)
     if change.after is None:
-        client.delete(path, change.etag)
+        client.delete(path, change.etag, force=change.force)
         return None
     return client.put(path, change.after, change.etag).body
 

@@ -123,6 +123,7 @@ options:
     description:
       - Whether the device is registered.
       - B(Removing a device destroys its key), and with it what is on the volume. Give O(confirm).
+        While its machine has it open it is refused without O(force).
     type: str
     choices:
       - present
@@ -132,6 +133,14 @@ options:
     description:
       - The name of the device once more, required when O(state=absent).
     type: str
+  force:
+    description:
+      - Whether O(state=absent) also removes a device that its machine uses. The machine closes it
+        at its next exchange, and nothing opens it again.
+      - Without, revoke its key first, with M(trend.securecloud.key), and wait until
+        its C(volume_state) is V(closed).
+    type: bool
+    default: false
 seealso:
   - module: trend.securecloud.device_info
   - module: trend.securecloud.key
@@ -212,6 +221,7 @@ device:
     key:
       state: pre_active
       version: 1
+    volume_state: null
 errors:
   description: The fields that were refused, each with what was expected.
   returned: failure
@@ -228,6 +238,7 @@ from ansible_collections.trend.securecloud.plugins.module_utils._module import (
     finish,
 )
 from ansible_collections.trend.securecloud.plugins.module_utils._resource import (
+    Change,
     Kind,
     converge,
     decide_absent,
@@ -258,6 +269,9 @@ DEVICE = Kind(
     clearable=("group", "policy", "volume.mount_point"),
     alternatives=(("volume.source", "volume.iscsi"),),
 )
+
+IN_USE = ("released", "open", "suspended")
+"""The states of a volume in which its machine needs the key, or may."""
 
 _ISCSI_PORT = 3260
 
@@ -308,6 +322,18 @@ def check_confirmed(options: dict[str, Any]) -> None:
         raise InvalidOption("confirm", "the name of the device", message)
 
 
+def check_unused(change: Change) -> None:
+    """Raise InvalidOption when the change removes what a machine uses, as the server would."""
+    state = change.current.get("volume_state")
+    if change.needed and not change.force and state in IN_USE:
+        message = (
+            f"must be true to remove device {change.name}, which is {state} on agent "
+            f"{change.current['agent']}: what is on it would be lost. Revoke its key and wait until"
+            " it is closed there"
+        )
+        raise InvalidOption("force", "true", message)
+
+
 def main() -> None:
     """Run the module."""
     module = api_module(
@@ -320,6 +346,7 @@ def main() -> None:
             "volume": volume_argument(),
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "confirm": {"type": "str"},
+            "force": {"type": "bool", "default": False},
         },
         required_if=[("state", "absent", ("confirm",))],
     )
@@ -331,7 +358,8 @@ def main() -> None:
             check_confirmed(options)
         current = client.find(DEVICE.path(name))
         if options["state"] == "absent":
-            change = decide_absent(DEVICE, name, current)
+            change = decide_absent(DEVICE, name, current, force=options["force"])
+            check_unused(change)
         else:
             change = decide_present(DEVICE, name, current, wanted_device(options))
         return converge(client, change, module.check_mode)

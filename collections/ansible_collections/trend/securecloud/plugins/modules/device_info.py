@@ -77,6 +77,8 @@ devices:
         state: active
         version: 1
       quarantined: false
+      volume_state: open
+      volume_state_at: "2026-01-31T12:00:00Z"
 """
 
 from typing import Any

@@ -6,8 +6,13 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.trend.securecloud.plugins.module_utils._client import Reply
+from ansible_collections.trend.securecloud.plugins.module_utils._errors import InvalidOption
+from ansible_collections.trend.securecloud.plugins.module_utils._resource import decide_absent
 from ansible_collections.trend.securecloud.plugins.modules.device import (
     DEVICE,
+    IN_USE,
+    check_unused,
     volume_argument,
     wanted_device,
     with_port,
@@ -39,6 +44,21 @@ def test_only_what_was_given_is_wanted():
     wanted = {"volume": {"iscsi": {**iscsi, "portal": "10.0.0.5:3260"}}}
     assert wanted_device(options) == wanted
     assert wanted_device({**OPTIONS, "name": "d"}) == {}
+
+
+@pytest.mark.parametrize("state", IN_USE)
+def test_what_a_machine_uses_is_only_removed_with_force(state):
+    current = Reply(200, {"agent": "web1", "volume_state": state}, '"1"')
+    with pytest.raises(InvalidOption, match=f"device d, which is {state} on agent web1"):
+        check_unused(decide_absent(DEVICE, "d", current))
+    check_unused(decide_absent(DEVICE, "d", current, force=True))
+
+
+@pytest.mark.parametrize("state", ["closed", None])
+def test_what_no_machine_uses_is_removed(state):
+    current = Reply(200, {"agent": "web1", "volume_state": state}, '"1"')
+    check_unused(decide_absent(DEVICE, "d", current))
+    check_unused(decide_absent(DEVICE, "d", None))
 
 
 def test_every_member_of_a_volume_is_an_option():
