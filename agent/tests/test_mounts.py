@@ -138,6 +138,26 @@ def test_the_unit_of_an_earlier_mount_point_goes(systemd, tmp_path):
     assert wanted == ["srv-new.mount", "srv-other.mount"]
 
 
+def test_nothing_is_left_of_a_volume_that_is_forgotten(systemd, manager, tmp_path):
+    remote = replace(VOLUME, iscsi=IscsiTarget("10.0.0.5:3260", "iqn.2026-01.org.example:db", 1))
+    other = Path("/dev/mapper/sc-other")
+    systemd.mounted("other", other, replace(VOLUME, mount_point="/srv/other"))
+    before = sorted(tmp_path.rglob("*"))
+    systemd.mounted("data", MAPPED, remote)
+    manager.calls.clear()
+    systemd.forgotten("data", MAPPED)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert manager.calls == [["systemctl", "daemon-reload"]]
+
+
+def test_what_an_administrator_put_beside_stays(systemd, tmp_path):
+    systemd.mounted("data", MAPPED, VOLUME)
+    own = tmp_path / "dev-mapper-sc\\x2ddata.device.d/own.conf"
+    own.write_text("[Unit]\n")
+    systemd.forgotten("data", MAPPED)
+    assert list(own.parent.iterdir()) == [own]
+
+
 def test_an_administrators_own_unit_is_left_alone(systemd, manager, tmp_path):
     (tmp_path / "srv-data.mount").write_text("[Mount]\n")
     systemd.mounted("data", MAPPED, VOLUME)

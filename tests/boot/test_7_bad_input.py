@@ -55,7 +55,7 @@ def test_disks_that_cannot_be_used(api: Api, agent: Guest) -> None:
         assert reason in seen["detail"]
     assert agent.status("agent1-data")["volume"] == "mounted"
     for device in WRONG:
-        api("DELETE", f"/devices/{device}")
+        api("DELETE", f"/devices/{device}?force=true")
 
 
 def test_a_damaged_header_is_put_back_as_the_message_says(api: Api, agent: Guest) -> None:

@@ -88,7 +88,7 @@ def agent(agent1: Guest, storage: Storage, api: Api) -> Iterator[Guest]:
     for device in (DEVICE, "agent1-second", "agent1-dead"):
         agent1.agent(f"lock {device}", check=False)
         if device in {each["name"] for each in api("GET", "/devices?agent=agent1")["items"]}:
-            api("DELETE", f"/devices/{device}")
+            api("DELETE", f"/devices/{device}?force=true")
         # Another disk of this name would be refused: the machine remembers this one.
         agent1.run(f"rm -f /var/lib/securecloud/agent/*/{device}.*")
     agent1.run(f"systemctl disable --now user.service {units} iscsid.service", check=False)

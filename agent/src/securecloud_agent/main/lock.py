@@ -6,6 +6,7 @@ from typing import Any
 from securecloud_agent.decide.model import State
 from securecloud_agent.errors import AgentError, say
 from securecloud_agent.main.output import print_json
+from securecloud_agent.main.reports import Report
 from securecloud_agent.main.wiring import Agent, make_agent
 from securecloud_agent.state.files import only_instance
 from securecloud_agent.volumes.volumes import HELD
@@ -40,6 +41,8 @@ def _lock(agent: Agent, device: str) -> dict[str, Any]:
     agent.marks.put(HELD, device)
     locked = agent.volumes().lock(device)
     agent.graces().end(device)
+    if locked.changed:
+        agent.reports().owe(device, Report(str(locked.state), "locked by the operator"))
     return {"changed": locked.changed, "detail": locked.how}
 
 
@@ -48,4 +51,7 @@ def _give_up(agent: Agent, device: str) -> dict[str, Any]:
     if agent.volumes().state(device) is not State.SUSPENDED:
         return {"changed": False, "detail": "it is not suspended; nothing is given up"}
     agent.marks.put(HELD, device)
-    return {"changed": agent.volumes().give_up(device), "detail": "given up"}
+    given_up = agent.volumes().give_up(device)
+    if given_up:
+        agent.reports().owe(device, Report(str(State.CLOSED), "given up by the operator"))
+    return {"changed": given_up, "detail": "given up"}

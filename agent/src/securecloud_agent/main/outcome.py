@@ -11,7 +11,8 @@ from securecloud_agent.main.wiring import Agent
 if TYPE_CHECKING:
     from securecloud_agent.probes.watch import FactWatch
 
-_NOT_OURS = "unknown_device"
+NOT_OURS = "unknown_device"
+"""The code of a device that this agent does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def remember(
     known = {*devices, *released}
     # A name that somebody mistyped is no device of this machine.
     outcomes = [
-        each for each in outcomes if each.device in known or (server and each.code != _NOT_OURS)
+        each for each in outcomes if each.device in known or (server and each.code != NOT_OURS)
     ]
     devices.update({each.device: {**asdict(each), "at": at} for each in outcomes})
     for each in outcomes:

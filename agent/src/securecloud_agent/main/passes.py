@@ -25,6 +25,7 @@ from securecloud_agent.decide.model import State
 from securecloud_agent.decide.plan import KEYLESS, claim, in_order
 from securecloud_agent.errors import AgentError, warn, warned
 from securecloud_agent.main.device import DeviceWork
+from securecloud_agent.main.gone import let_go
 from securecloud_agent.main.notify import notify_ready
 from securecloud_agent.main.outcome import Outcome, Passed, failed, remember
 from securecloud_agent.main.wiring import Agent
@@ -206,6 +207,8 @@ class _Pass:
                 self._memory.receive_lineage(decision.device, decision.lineage)
         decisions = in_order(release.decisions)
         done = [DeviceWork(self._agent, self._volumes, each).follow() for each in decisions]
+        if all_devices:
+            done += let_go(self._agent, self._volumes, {*session.core.devices, *damaged})
         # What waits for the volumes need not wait until the server knows.
         notify_ready()
         self._volumes.settle()

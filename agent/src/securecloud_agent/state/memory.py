@@ -140,6 +140,11 @@ class Memory:
                 del written["iscsi"]
             write_json(self._device_file("devices", name), written)
 
+    def forget_device(self, name: str) -> None:
+        """Forget where its volume was and what was asked for it; its lineage stays."""
+        for room in ("encryptions", "devices"):
+            remove(self._device_file(room, name))
+
     # Encryption in place
 
     def encryption(self, device: str) -> Encryption | None:

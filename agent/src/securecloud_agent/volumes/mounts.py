@@ -1,5 +1,6 @@
 """What the rest of the machine is told of mounts: nothing, or systemd's units."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,6 +27,7 @@ _SHORT = 60
 _STOP_SECONDS = 180
 _UNIT_MODE = 0o644
 _FOLDER_MODE = 0o755
+_NODE = "securecloud.conf"
 _REMOTE = "iscsi.conf"
 _LOGS_OUT = "open-iscsi.service"
 _WANTED_BY = "multi-user.target"
@@ -48,6 +50,9 @@ class Mounts(Protocol):
     def resumed(self, device: str) -> None:
         """The volume is not suspended any more."""
 
+    def forgotten(self, device: str, mapped: Path) -> None:
+        """The volume will not be mounted again."""
+
     def settle(self) -> None:
         """Start what waited for the volumes that were mounted."""
 
@@ -65,6 +70,9 @@ class Direct:
         """Do nothing."""
 
     def resumed(self, device: str) -> None:
+        """Do nothing."""
+
+    def forgotten(self, device: str, mapped: Path) -> None:
         """Do nothing."""
 
     def settle(self) -> None:
@@ -85,7 +93,7 @@ class Systemd:
         unit = mount_unit(where)
         with warned(f"systemd was not told of the mount at {where}"):
             if self._write(unit, mount_text(device, str(mapped), volume)):
-                self._remove_others(device, unit)
+                self._remove_units(device, but=unit)
                 self._link(f"{_WANTED_BY}.wants/{unit}", f"../{unit}")
                 self._require_opened(device, device_unit(str(mapped)))
                 self._keep_session(device, remote=volume.iscsi is not None)
@@ -118,22 +126,22 @@ class Systemd:
         """
         self._link(f"{node}.requires/{opened_unit(device)}", "../securecloud-volume@.service")
         if self._make_folder(f"{node}.d"):
-            self._write(f"{node}.d/securecloud.conf", device_text(device))
+            self._write(f"{node}.d/{_NODE}", device_text(device))
 
     def _keep_session(self, device: str, *, remote: bool) -> None:
         """Have a volume on iSCSI closed before its session goes."""
         folder = f"{opened_unit(device)}.d"
         if not remote:
-            (self._directory / folder / _REMOTE).unlink(missing_ok=True)
+            _unlink(self._directory / folder / _REMOTE)
         elif self._make_folder(folder):
             self._write(f"{folder}/{_REMOTE}", remote_text(device))
 
-    def _remove_others(self, device: str, unit: str) -> None:
-        """Take away the unit of where the volume was mounted before."""
+    def _remove_units(self, device: str, but: str = "") -> None:
+        """Take away the units of where the volume was mounted before."""
         for path in self._directory.glob("*.mount"):
-            if path.name != unit and _is_of(path, device):
-                for left in (self._directory / f"{_WANTED_BY}.wants" / path.name, path):
-                    left.unlink(missing_ok=True)
+            if path.name != but and _is_of(path, device):
+                _unlink(self._directory / f"{_WANTED_BY}.wants" / path.name)
+                _unlink(path)
 
     def _link(self, name: str, target: str) -> None:
         path = self._directory / name
@@ -166,6 +174,20 @@ class Systemd:
     def resumed(self, device: str) -> None:
         """Stop that unit, which finds nothing to give up: it asks when this agent has ended."""
         self._without_waiting("stop", suspended_unit(device))
+
+    def forgotten(self, device: str, mapped: Path) -> None:
+        """Take away every file that was written for it, so that the next boot does not wait."""
+        node = device_unit(str(mapped))
+        with warned(f"the units of {device} are still there"):
+            self._remove_units(device)
+            self._keep_session(device, remote=False)
+            _unlink(self._directory / f"{node}.requires" / opened_unit(device))
+            _unlink(self._directory / f"{node}.d" / _NODE)
+            for folder in (f"{node}.requires", f"{node}.d", f"{opened_unit(device)}.d"):
+                # An administrator may have put something beside.
+                with suppress(OSError):
+                    (self._directory / folder).rmdir()
+            self._systemctl("daemon-reload")
 
     def _without_waiting(self, verb: str, unit: str) -> None:
         with warned(f"systemd could not {verb} {unit}"):
@@ -215,6 +237,13 @@ class Systemd:
         units = [word for word in words if not word.startswith("-")]
         tail = ["--", *units] if units else []
         return self._run(["systemctl", verb, *options, *tail], timeout=wait)
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        warn(f"{path} cannot be removed: {error.strerror}")
 
 
 def _is_of(unit: Path, device: str) -> bool:

@@ -13,7 +13,7 @@ from securecloud_agent.volumes.cryptsetup import Cryptsetup
 from securecloud_agent.volumes.kernel import Mapping
 from securecloud_agent.volumes.source import Sight, look_at
 from securecloud_agent.volumes.trouble import VolumeError
-from securecloud_agent.volumes.work import VERIFIED, Locked, Tools, Work, mapper_name
+from securecloud_agent.volumes.work import VERIFIED, Locked, Tools, Work, mapped_path, mapper_name
 
 if TYPE_CHECKING:
     from securecloud_protocol.messages import IscsiTarget, Volume
@@ -196,6 +196,10 @@ class Volumes:
         dead.remove(self._tools.run, mapper_name(device))
         self.disconnect(device)
         return True
+
+    def forget(self, device: str) -> None:
+        """Take away what was written for the next boot."""
+        self._tools.mounts.forgotten(device, mapped_path(device))
 
     def tell(self, event: str, device: str, mount_point: str, seconds_left: int) -> None:
         """Tell the hooks."""

@@ -71,6 +71,11 @@ def mapper_name(device: str) -> str:
     return f"sc-{device}"
 
 
+def mapped_path(device: str) -> Path:
+    """Return the device node on which a device's volume is opened."""
+    return Path("/dev/mapper") / mapper_name(device)
+
+
 class Work:
     """Carries out the steps for one device, in order; a step that fails raises AgentError."""
 
@@ -136,7 +141,7 @@ class Work:
 
     @property
     def _mapped(self) -> Path:
-        return Path("/dev/mapper") / mapper_name(self._device)
+        return mapped_path(self._device)
 
     def _look(self) -> Sight:
         """Look again right before a step: what was seen earlier may have been replaced."""
