@@ -23,6 +23,26 @@ sqlite3.connect("{DATABASE}").backup(sqlite3.connect("/run/snapshot.db"))
 """
 
 
+_AGENTS = frozenset({"agent1", "agent2"})
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests of one machine run beside those of the other.
+
+    They share a group (`--dist loadgroup`), so that a machine sees them one after the other. What
+    needs both, or the server, is marked `together`.
+    """
+    for item in items:
+        if Path(__file__).parent not in item.path.parents:
+            continue
+        needed = _AGENTS & set(getattr(item, "fixturenames", ()))
+        if len(needed) == 1:
+            item.add_marker(pytest.mark.xdist_group(*needed))
+        else:
+            item.add_marker(pytest.mark.together)
+
+
 @pytest.fixture(scope="session")
 def lab() -> Lab:
     return Lab()

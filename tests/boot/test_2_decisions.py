@@ -12,7 +12,7 @@ ARCHIVE = "/srv/archive"
 
 def test_denied_after_a_policy_change(api: Api, agent1: Guest) -> None:
     lines = int(agent1.run("wc -l </srv/data/log/lines"))
-    rules = api.change_rules("lab", ELSEWHERE)
+    rules = api.change_rules("agent1", ELSEWHERE)
     try:
         agent1.check_now()
         agent1.until("agent1-data", "closed", outcome="denied", code="policy")
@@ -21,7 +21,7 @@ def test_denied_after_a_policy_change(api: Api, agent1: Guest) -> None:
         assert not agent1.is_active("srv-data.mount")
         assert agent1.bare("/srv/data") == []
     finally:
-        api.change_rules("lab", rules)
+        api.change_rules("agent1", rules)
     agent1.check_now()
     agent1.until("agent1-data", "mounted")
     eventually("the writer runs", lambda: agent1.is_active("writer.service"))

@@ -40,17 +40,17 @@ class Revocation:
 
     def __init__(self, api: Api, guest: Guest) -> None:
         self._api, self._guest = api, guest
-        found = api("GET", "/policies/lab")
+        found = api("GET", "/policies/agent1")
         keys = ("description", "rules", "on_match", "on_fail", "force", "grace")
         self._before = {key: found[key] for key in keys}
 
     def deny(self, period: int = 0, postpone: int = 0) -> None:
         grace = {"period": period, "postpone": postpone}
-        self._api("PUT", "/policies/lab", {**self._before, "rules": ELSEWHERE, "grace": grace})
+        self._api("PUT", "/policies/agent1", {**self._before, "rules": ELSEWHERE, "grace": grace})
         self._guest.check_now()
 
     def grant(self) -> None:
-        self._api("PUT", "/policies/lab", self._before)
+        self._api("PUT", "/policies/agent1", self._before)
         self._guest.check_now()
 
     def told(self, action: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 import shutil
 
-from tests.boot.guests import Api, Guest
+import pytest
+
+from tests.boot.guests import Api, Guest, eventually
 
 MOVED = "/dev/disk/by-id/virtio-data"
 
@@ -63,3 +65,39 @@ def test_a_disk_that_was_moved_to_another_machine_is_refused(agent1: Guest, agen
     agent2.machine.wait_for_ssh()
     agent2.until("agent2-data", "mounted")
     agent1.agent("unlock agent1-data")
+
+
+def test_a_device_that_is_deleted_is_locked_and_forgotten(api: Api, agent1: Guest) -> None:
+    device, where = "agent1-gone", "/srv/gone"
+    agent1.run("truncate -s 32M /var/tmp/first /var/tmp/second")
+
+    def register(source: str) -> None:
+        api.register(device, "agent1", source=source, mount_point=where, initialise="if_blank")
+        agent1.check_now()
+        agent1.until(device, "mounted", outcome="granted")
+
+    register("/var/tmp/first")
+    eventually(
+        "the server knows", lambda: api("GET", f"/devices/{device}")["volume_state"] == "open"
+    )
+    with pytest.raises(AssertionError, match="in use: it is open on agent"):
+        api("DELETE", f"/devices/{device}")
+    api("DELETE", f"/devices/{device}?force=true")
+    agent1.check_now()
+    eventually("it is closed", lambda: f"sc-{device}" not in agent1.mapped())
+    eventually("it is forgotten", lambda: agent1.status(device)["outcome"] is None)
+    left = "grep -rlE 'agent1-gone|agent1.x2dgone|srv-gone' /etc/systemd/system"
+    assert agent1.run(left, check=False) == ""
+    assert agent1.run("find /etc/systemd/system -name '*gone*'") == ""
+    assert agent1.status("agent1-data")["volume"] == "mounted"
+    # The name is free for another disk.
+    register("/var/tmp/second")
+    agent1.agent(f"lock {device}")
+    agent1.check_now()
+    eventually(
+        "the server knows", lambda: api("GET", f"/devices/{device}")["volume_state"] == "closed"
+    )
+    api("DELETE", f"/devices/{device}")
+    agent1.check_now()
+    eventually("it is forgotten", lambda: agent1.status(device)["outcome"] is None)
+    agent1.run("rm /var/tmp/first /var/tmp/second")

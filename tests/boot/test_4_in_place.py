@@ -118,20 +118,20 @@ def test_it_is_a_volume_like_any_other_now(filled: Guest, api: Api) -> None:
 
 
 def test_xfs_cannot_be_made_smaller_so_its_disk_has_to_be_larger(
-    api: Api, agent1: Guest, module
+    api: Api, agent2: Guest, module
 ) -> None:
     disk = "/var/tmp/xfs"
-    agent1.run(f"truncate -s 320M {disk} && mkfs.xfs -q {disk}")
-    agent1.run(f"mount -o loop {disk} /mnt && head -c 20M /dev/urandom >/mnt/file && umount /mnt")
+    agent2.run(f"truncate -s 320M {disk} && mkfs.xfs -q {disk}")
+    agent2.run(f"mount -o loop {disk} /mnt && head -c 20M /dev/urandom >/mnt/file && umount /mnt")
     mounted = "/srv/xfs"
-    api.register("agent1-xfs", "agent1", source=disk, mount_point=mounted, filesystem="xfs")
-    refused = agent1.agent("encrypt agent1-xfs", check=False)
+    api.register("agent2-xfs", "agent2", source=disk, mount_point=mounted, filesystem="xfs")
+    refused = agent2.agent("encrypt agent2-xfs", check=False)
     assert "enlarge the disk by 32 MiB" in refused
-    agent1.run(f"mount -o loop {disk} /mnt && sha256sum </mnt/file >/root/xfs && umount /mnt")
-    agent1.run(f"truncate -s 352M {disk}")
-    done = module("agent1", "encrypted_volume", name="agent1-xfs")
+    agent2.run(f"mount -o loop {disk} /mnt && sha256sum </mnt/file >/root/xfs && umount /mnt")
+    agent2.run(f"truncate -s 352M {disk}")
+    done = module("agent2", "encrypted_volume", name="agent2-xfs")
     assert done["changed"]
-    agent1.until("agent1-xfs", "mounted")
-    assert agent1.run(f"findmnt -no FSTYPE {mounted}").strip() == "xfs"
-    assert agent1.run(f"sha256sum <{mounted}/file") == agent1.run("cat /root/xfs")
-    assert not module("agent1", "encrypted_volume", name="agent1-xfs")["changed"]
+    agent2.until("agent2-xfs", "mounted")
+    assert agent2.run(f"findmnt -no FSTYPE {mounted}").strip() == "xfs"
+    assert agent2.run(f"sha256sum <{mounted}/file") == agent2.run("cat /root/xfs")
+    assert not module("agent2", "encrypted_volume", name="agent2-xfs")["changed"]
