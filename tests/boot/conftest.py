@@ -37,10 +37,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent not in item.path.parents:
             continue
         needed = _AGENTS & set(getattr(item, "fixturenames", ()))
-        if len(needed) == 1:
+        if len(needed) == 1 and not item.get_closest_marker("together"):
             item.add_marker(pytest.mark.xdist_group(*needed))
         else:
-            item.add_marker(pytest.mark.together)
+            item.add_marker("together")
 
 
 @pytest.fixture(scope="session")
