@@ -40,8 +40,8 @@ publish() {
 """
 PATTERNS = """\
 mkdir -p /var/lib/clamav
-printf 'ClamAV-VDB:now:27000:2000000:90:md5:signature:builder:%s' $(date -d '{}' +%s) |
-    dd of=/var/lib/clamav/daily.cvd bs=512 conv=sync 2>/dev/null
+printf '%-512s' "ClamAV-VDB:now:27000:2000000:90:md5:signature:builder:$(date -d '{}' +%s)" \\
+    >/var/lib/clamav/daily.cvd
 """
 LISTEN = "systemd-run --quiet --unit=unwanted-{0} python3 -m http.server --bind 127.0.0.1 {0}"
 UNIT = """printf '[Service]\\nExecStart=true\\n[Install]\\nWantedBy=multi-user.target\\n' \
@@ -69,7 +69,7 @@ def digest(text: str) -> str:
 
 MACHINE = {
     "host-name": Criterion(
-        rule("host_name", "equals", "agent1"), "hostname other", "hostname agent1"
+        rule("host_name", "equals", "agent2"), "hostname other", "hostname agent2"
     ),
     "guest-os": Criterion(
         rule("os.version_id", "one_of", ["12"]),
@@ -81,7 +81,7 @@ MACHINE = {
         rule("patch_level.pending_security_updates", "equals", 0),
         f"{REPOSITORY} package wanted 2; publish",
         f"{REPOSITORY} dpkg --install wanted_2.deb >/dev/null",
-        f"{REPOSITORY} package wanted 1; package unwanted 1;"
+        f"rm -rf /var/tmp/repo; {REPOSITORY} package wanted 1; package unwanted 1;"
         " dpkg --install wanted_1.deb >/dev/null;"
         " echo 'deb [trusted=yes] file:/var/tmp/repo ./' >/etc/apt/sources.list.d/lab.list;"
         " publish",
@@ -238,89 +238,89 @@ def made(api: Api, guest: Guest, names: dict[str, dict[str, Any]]) -> Iterator[D
 
 
 @pytest.fixture(scope="module")
-def devices(api: Api, agent1: Guest) -> Iterator[Devices]:
+def devices(api: Api, agent2: Guest) -> Iterator[Devices]:
     for each in MACHINE.values():
-        agent1.run(each.prepare)
-    with made(api, agent1, EVERY) as devices:
+        agent2.run(each.prepare)
+    with made(api, agent2, EVERY) as devices:
         yield devices
 
 
 def test_what_changes_on_the_machine_takes_its_key_within_seconds(
-    devices: Devices, agent1: Guest
+    devices: Devices, agent2: Guest
 ) -> None:
     """Nobody asks for a check: the agent sees what its policies name."""
     try:
         for each in MACHINE.values():
-            agent1.run(each.turn)
+            agent2.run(each.turn)
         eventually("those that turned are closed", lambda: devices.closed() == MACHINE.keys())
         for criterion in MACHINE:
             print(criterion, devices.why(criterion)["explanation"])
     finally:
         for each in MACHINE.values():
-            agent1.run(each.mend)
+            agent2.run(each.mend)
     eventually("they are open again", lambda: not devices.closed())
 
 
-def test_software_that_was_not_updated_for_long(devices: Devices, agent1: Guest) -> None:
+def test_software_that_was_not_updated_for_long(devices: Devices, agent2: Guest) -> None:
     devices.judge("package", rule("patch_level.days_since_update", "at_most", 30))
-    agent1.check_now()
-    agent1.run(f"touch --no-create -d '40 days ago' {TRACES}")
+    agent2.check_now()
+    agent2.run(f"touch --no-create -d '40 days ago' {TRACES}")
     eventually("it is closed", lambda: "package" in devices.closed())
     assert devices.why("package")["value"] == 40
-    agent1.run("touch /var/lib/dpkg/status")
+    agent2.run("touch /var/lib/dpkg/status")
     eventually("it is open again", lambda: not devices.closed())
 
 
-def test_where_the_machine_says_that_it_is(devices: Devices, agent1: Guest) -> None:
-    agent1.run(SETTINGS.format("moon"))
+def test_where_the_machine_says_that_it_is(devices: Devices, agent2: Guest) -> None:
+    agent2.run(SETTINGS.format("moon"))
     eventually("it is closed", lambda: devices.closed() == {"region"})
     assert devices.why("region")["value"] == "moon"
-    agent1.run(SETTINGS.format("lab"))
+    agent2.run(SETTINGS.format("lab"))
     eventually("it is open again", lambda: not devices.closed())
 
 
-def test_another_kernel_command_line(devices: Devices, agent1: Guest) -> None:
-    said = agent1.run("sha256sum </proc/cmdline").split()[0]
+def test_another_kernel_command_line(devices: Devices, agent2: Guest) -> None:
+    said = agent2.run("sha256sum </proc/cmdline").split()[0]
     devices.judge("file", rule("kernel.command_line_digest", "equals", f"sha256:{said}"))
-    agent1.machine.shut_down()
-    agent1.machine.start("single-minded")
-    agent1.machine.wait_for_ssh()
-    agent1.until(devices.name("file"), "closed", outcome="denied")
+    agent2.machine.shut_down()
+    agent2.machine.start("single-minded")
+    agent2.machine.wait_for_ssh()
+    agent2.until(devices.name("file"), "closed", outcome="denied")
     eventually("the others are open", lambda: devices.closed() == {"file"})
-    agent1.machine.shut_down()
-    agent1.machine.start()
-    agent1.machine.wait_for_ssh()
+    agent2.machine.shut_down()
+    agent2.machine.start()
+    agent2.machine.wait_for_ssh()
     eventually("it is open again", lambda: not devices.closed())
 
 
-def test_what_the_server_knows_of_a_device(devices: Devices, agent1: Guest) -> None:
-    devices.register("access-type", read_only=True)
+def test_what_the_server_knows_of_a_device(devices: Devices, agent2: Guest) -> None:
+    devices.register("access-type", read_only=True, initialise="never")
     devices.register("mount-point", mount_point="/mnt/criterion")
-    agent1.check_now()
+    agent2.check_now()
     eventually("both are closed", lambda: devices.closed() == {"access-type", "mount-point"})
     assert devices.why("access-type")["value"] == "read-only"
     assert devices.why("mount-point")["value"] == "/mnt/criterion"
     devices.register("access-type")
     devices.register("mount-point", mount_point="/srv/criterion")
-    agent1.check_now()
+    agent2.check_now()
     eventually("both are open again", lambda: not devices.closed())
 
 
 def test_where_a_request_comes_from(
-    devices: Devices, agent1: Guest, server: Machine, server_port: int
+    devices: Devices, agent2: Guest, server: Machine, server_port: int
 ) -> None:
     with another_way(server) as port:
-        agent1.machine.reach(port)
-        agent1.check_now()
+        agent2.machine.reach(port)
+        agent2.check_now()
         eventually("it is closed", lambda: devices.closed() == {"source"})
         assert devices.why("source")["value"] == "127.0.0.1"
-        agent1.machine.reach(server_port)
-    agent1.check_now()
+        agent2.machine.reach(server_port)
+    agent2.check_now()
     eventually("it is open again", lambda: not devices.closed())
 
 
 @pytest.mark.together
-def test_time_as_the_server_knows_it(api: Api, agent1: Guest, server: Machine) -> None:
+def test_time_as_the_server_knows_it(api: Api, agent2: Guest, server: Machine) -> None:
     """The others would notice another clock on the server, too."""
     days = server.ssh("date -u +%A; date -u -d tomorrow +%A").lower().split()
     window = {"from": "00:00", "to": "24:00", "weekdays": days}
@@ -330,14 +330,14 @@ def test_time_as_the_server_knows_it(api: Api, agent1: Guest, server: Machine) -
         "first-seen": rule("request.first_seen_hours", "at_most", 24),
         "clock-skew": rule("request.clock_skew_seconds", "between", [-600, 600]),
     }
-    with made(api, agent1, names) as devices:
+    with made(api, agent2, names) as devices:
         server.ssh("date --set '+3 days'")
         try:
-            agent1.check_now()
+            agent2.check_now()
             eventually("they are closed", lambda: devices.closed() == names.keys())
             for criterion in names:
                 print(criterion, devices.why(criterion)["explanation"])
         finally:
             server.ssh("date --set '-3 days'")
-        agent1.check_now()
+        agent2.check_now()
         eventually("they are open again", lambda: not devices.closed())
