@@ -94,7 +94,7 @@ class Home:
 @pytest.fixture(autouse=True)
 def unprotected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory locking and the rest hold for a whole process; they have a test of their own."""
-    for module in ("enrol", "encrypt", "unlock", "run"):
+    for module in ("check", "enrol", "encrypt", "unlock", "run"):
         monkeypatch.setattr(f"securecloud_agent.main.{module}.protect_process", lambda: None)
 
 

@@ -6,8 +6,8 @@ import stat
 from pathlib import Path
 
 import pytest
+from securecloud_agent import trust as rules
 from securecloud_agent.run import ToolTimeoutError, run_script
-from securecloud_agent.volumes import hooks as rules
 from securecloud_agent.volumes.hooks import Hooks
 
 SOON = 0.4

@@ -1,6 +1,7 @@
 """Facts from made-up machines, honest and hostile."""
 
 import hashlib
+import json
 import os
 import struct
 import threading
@@ -45,7 +46,7 @@ class Machine:
         return self.answers[argv[0]]
 
     def fact(self, name: str, *args: str) -> Fact:
-        context = Context(self.root, self.run, 5, lambda: NOW)
+        context = Context(self.root, self.run, 5, lambda: NOW, probes_dir=self.root / "probes.d")
         return collect([FactRequest(name, args)], context)[name]
 
     def value(self, name: str, *args: str):
@@ -249,6 +250,80 @@ def test_clamav(machine):
 def test_clamav_header_that_lies(machine, content):
     machine.put("/var/lib/clamav/daily.cld", content)
     assert "ClamAV database" in machine.error("anti_malware")
+
+
+OTHER = {
+    "product": "Other Shield",
+    "engine_version": "9.2-1",
+    "pattern_version": "2026.11.25",
+    "pattern_age_hours": 7,
+    "running": True,
+}
+
+
+@pytest.fixture
+def own_probe(machine) -> Path:
+    """An administrator's probe, on a machine that has ClamAV as well."""
+    old = HEADER.format(version=100, built=NOW - 90000)
+    machine.put("/var/lib/clamav/daily.cvd", old.ljust(512))
+    path = machine.put("/probes.d/anti_malware", "#!/bin/sh\n")
+    path.chmod(0o755)
+    machine.answers[str(path)] = Finished(0, json.dumps(OTHER).encode(), "")
+    return path
+
+
+def test_another_product_than_clamav(machine, own_probe):
+    assert machine.value("anti_malware") == OTHER
+    machine.answers[str(own_probe)] = Finished(0, b'{"product": "Other Shield"}', "")
+    assert machine.value("anti_malware") == {**dict.fromkeys(OTHER), "product": "Other Shield"}
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (b"", "did not print one JSON object"),
+        (b"[]", "did not print one JSON object"),
+        (b'{"product": "x"} {}', "did not print one JSON object"),
+        (b"{}", "product: expected a name"),
+        (b'{"product": "a\\nb"}', "product: expected a name"),
+        (b'{"product": "x", "pattern_version": "1 2"}', "pattern_version: expected a version"),
+        (b'{"product": "x", "pattern_age_hours": -1}', "pattern_age_hours: expected hours"),
+        (b'{"product": "x", "pattern_age_hours": true}', "pattern_age_hours: expected hours"),
+        (b'{"product": "x", "running": "yes"}', "running: expected true, false or null"),
+        (b'{"product": "x", "engine": "1"}', "no such member: engine; there are product,"),
+    ],
+)
+def test_another_product_whose_probe_says_something_else(machine, own_probe, output, said):
+    machine.answers[str(own_probe)] = Finished(0, output, "")
+    assert said in machine.error("anti_malware")
+
+
+def test_another_product_whose_probe_fails_is_not_taken_for_clamav(machine, own_probe):
+    machine.answers[str(own_probe)] = Finished(3, b"", "no licence\n")
+    assert machine.error("anti_malware").endswith("anti_malware: no licence")
+    own_probe.chmod(0o644)
+    assert "is not run: it is not executable" in machine.error("anti_malware")
+    own_probe.chmod(0o777)
+    assert "others than its owner may write it" in machine.error("anti_malware")
+    own_probe.chmod(0o755)
+    own_probe.parent.chmod(0o777)
+    assert "others than its owner may write it" in machine.error("anti_malware")
+    own_probe.parent.chmod(0o755)
+    own_probe.rename(own_probe.with_suffix(".real"))
+    own_probe.symlink_to(own_probe.with_suffix(".real"))
+    assert "is not run: it is a symbolic link" in machine.error("anti_malware")
+    assert str(own_probe) not in [call[0] for call in machine.calls[1:]]
+
+
+def test_another_products_probe_has_a_time_limit(machine, own_probe):
+    own_probe.write_text("#!/bin/sh\nexec sleep 60\n")
+    context = Context(machine.root, timeout=0.3, probes_dir=own_probe.parent)
+    (fact,) = collect([FactRequest("anti_malware", ())], context).values()
+    assert fact.error is not None
+    own_probe.write_text("#!/bin/sh\necho '" + json.dumps(OTHER) + "'\n")
+    context = Context(machine.root, timeout=5, probes_dir=own_probe.parent)
+    (fact,) = collect([FactRequest("anti_malware", ())], context).values()
+    assert fact.value == OTHER
 
 
 APT = b"""NOTE: This is only a simulation!

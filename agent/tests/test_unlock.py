@@ -71,6 +71,37 @@ def test_check_mode_asks_for_no_key_and_changes_nothing(
     assert not result["changed"]
 
 
+def check(home, capsys, *arguments: str):
+    capsys.readouterr()
+    status = main(["--config", str(home.config), "check", "--json", *arguments])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_a_check_opens_what_is_granted_and_locks_what_is_denied(home, enrolled, device, capsys):
+    assert check(home, capsys, "--check")[1]["changed"]
+    status, result = check(home, capsys)
+    assert (status, result["changed"]) == (0, True)
+    assert result["devices"][0]["volume"] == "verified"
+    assert not check(home, capsys, "--check")[1]["changed"]
+    assert check(home, capsys)[1]["devices"][0]["code"] == "checked"
+    device.outcome, device.code = "denied", "policy"
+    status, result = check(home, capsys)
+    assert (status, result["devices"][0]["volume"]) == (4, "closed")
+
+
+def test_a_check_leaves_locked_what_the_operator_locked(home, enrolled, device, capsys):
+    unlock(home, capsys)
+    main(["--config", str(home.config), "lock"])
+    _, foreseen = check(home, capsys, "--check")
+    assert not foreseen["changed"]
+    assert foreseen["devices"][0]["detail"] == "is kept locked; would ask for a check only"
+    status, result = check(home, capsys)
+    assert (status, result["changed"]) == (0, False)
+    assert result["devices"][0]["volume"] == "closed"
+    assert unlock(home, capsys, "--check")[1]["changed"]
+    assert unlock(home, capsys)[1]["devices"][0]["volume"] == "verified"
+
+
 def test_denied_device_that_is_open_gets_locked(home, enrolled, device, management, capsys):
     unlock(home, capsys)
     device.outcome, device.code = "denied", "policy"

@@ -156,6 +156,28 @@ def test_encrypted_volume(play: Play, machine: AgentMachine) -> None:
     assert volume["finished"]
 
 
+def test_integrity_check(play: Play, machine: AgentMachine) -> None:
+    """On this kernel the outcome may be `verified`: where it has no device-mapper."""
+    machine.server.ok("PUT", "/policies/quartet-approving", APPROVING)
+    source = str(machine.directory / "checked.luks")
+    machine.register("quartet-checked", "quartet-approving", source=source, mount_point=None)
+    words = {"command": str(BIN / "securecloud-agent"), "config": str(machine.config)}
+    results = play("quartets/integrity_check.yml", **words)
+    assert_quartet(results["check"])
+    foreseen, done, again, _ = results["check"]
+    assert "compliant" not in foreseen
+    assert done["compliant"] is again["compliant"] is True
+    assert [each["code"] for each in (*done["devices"], *again["devices"])] == [
+        "approved",
+        "checked",
+    ]
+    # One that does not comply is no failure of the module.
+    refusing = {**APPROVING, "rules": [], "on_match": {"action": "deny"}}
+    machine.server.ok("PUT", "/policies/quartet-approving", refusing)
+    denied = play("quartets/integrity_check.yml", **words)["check"][1]
+    assert (denied["compliant"], denied["devices"][0]["outcome"]) == (False, "denied")
+
+
 @pytest.mark.parametrize(
     ("module", "key", "names"),
     [

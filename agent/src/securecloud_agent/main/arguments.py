@@ -80,6 +80,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--wait", type=_seconds, default=0, metavar="SECONDS", help="keep asking while pending"
     )
     _flag(unlock, "--check", "say what would be asked for; ask for no key and change nothing")
+    check = add(
+        "check",
+        "Have this machine judged now: what is granted is opened, what is denied locked. The"
+        " service does so regularly, and when a fact changes.",
+    )
+    check.add_argument("devices", nargs="*", type=_device, metavar="DEVICE")
+    _flag(check, "--check", "say what would be asked for; ask for no key and change nothing")
     encrypt = add(
         "encrypt",
         "Make a device's volume an encrypted one: a blank one new, a file system in place with its"
@@ -110,7 +117,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "facts", nargs="*", metavar="NAME", help="NAME, or NAME=ARG,ARG for paths or packages"
     )
     add("run", "Stay in the foreground: unlock, keep asking while pending, check regularly.")
-    for command in (configure, enrol, unlock, encrypt, lock, postpone, status, facts):
+    for command in (configure, enrol, unlock, check, encrypt, lock, postpone, status, facts):
         _flag(command, "--json", "print the result as JSON on standard output")
     return parser.parse_args(argv)
 

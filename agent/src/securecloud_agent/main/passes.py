@@ -21,7 +21,7 @@ from securecloud_agent.client.failures import RefusedError, UnreachableError
 from securecloud_agent.client.tls import Deadline
 from securecloud_agent.decide.audit import check_head
 from securecloud_agent.decide.clock import skew_warning
-from securecloud_agent.decide.model import State
+from securecloud_agent.decide.model import Observed
 from securecloud_agent.decide.plan import KEYLESS, claim, in_order
 from securecloud_agent.errors import AgentError, warn, warned
 from securecloud_agent.main.device import DeviceWork
@@ -48,9 +48,12 @@ def make_pass(agent: Agent, devices: tuple[str, ...]) -> Passed:
     return _Pass(agent).run(devices)
 
 
-def preview(agent: Agent, devices: tuple[str, ...]) -> Passed:
-    """Say what a pass would ask for. A Hello costs the server no write, and no key is asked for."""
-    return _Pass(agent).preview(devices)
+def preview(agent: Agent, devices: tuple[str, ...], *, release_held: bool) -> Passed:
+    """Say what a pass would ask for. A Hello costs the server no write, and no key is asked for.
+
+    `release_held`: also for what the operator keeps locked now.
+    """
+    return _Pass(agent).preview(devices, release_held)
 
 
 def warm_up(agent: Agent) -> None:
@@ -147,16 +150,15 @@ class _Pass:
         if left:
             forget(left)
 
-    def preview(self, devices: tuple[str, ...]) -> Passed:
+    def preview(self, devices: tuple[str, ...], release_held: bool) -> Passed:
         deadline = Deadline(self._agent.settings.deadline, self._agent.clocks.monotonic)
         session = self._open(devices, deadline)
         session.close()
-        states = {device: self._volumes.state(device) for device in session.core.devices}
-        return Passed(
-            not KEYLESS.isdisjoint(states.values()),
-            tuple(_foreseen(device, state) for device, state in states.items()),
-            0,
-        )
+        found = [self._volumes.observe(device) for device in session.core.devices]
+        if release_held:
+            found = [replace(each, held=False) for each in found]
+        outcomes = map(_foreseen, session.core.devices, found)
+        return Passed(any(claim(each) == "key" for each in found), tuple(outcomes), 0)
 
     def _open(self, devices: tuple[str, ...], deadline: Deadline) -> Session:
         now = int(self._agent.clocks.now())
@@ -247,9 +249,10 @@ class _Pass:
             self._memory.confirm_lineage(result.device)
 
 
-def _foreseen(device: str, state: State) -> Outcome:
-    if state in KEYLESS:
-        detail = "would ask for the key"
-        return Outcome(device, "pending", "check_mode", detail, str(state), "", None)
-    detail = "is open; would ask for a check only"
-    return Outcome(device, "granted", "check_mode", detail, str(state), "", None)
+def _foreseen(device: str, observed: Observed) -> Outcome:
+    state = str(observed.state)
+    if claim(observed) == "key":
+        return Outcome(device, "pending", "check_mode", "would ask for the key", state, "", None)
+    is_so = "is open" if observed.state not in KEYLESS else "is kept locked"
+    detail = f"{is_so}; would ask for a check only"
+    return Outcome(device, "granted", "check_mode", detail, state, "", None)

@@ -1,6 +1,7 @@
 """`unlock`: ask, open, mount; lock what is denied."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import asdict, replace
 
 from securecloud_agent.decide.schedule import ask_again_after, exit_status
@@ -22,12 +23,12 @@ def command(arguments: argparse.Namespace) -> int:
     agent = make_agent(arguments.config)
     devices = tuple(dict.fromkeys(arguments.devices))
     if arguments.check:
-        passed = _attempt(agent, devices, check=True)
+        passed = attempt(agent, devices, foresee=preview_unlock)
     else:
         with only_instance(agent.lock_file, "unlock", _patience(agent)):
             agent.marks.clear(HELD, devices or agent.marks.devices(HELD))
         passed = _until_decided(agent, devices, arguments.wait)
-    _report(arguments, passed)
+    report(passed, as_json=arguments.json)
     return 0 if arguments.check and passed.error is None else passed.status
 
 
@@ -36,7 +37,7 @@ def _patience(agent: Agent) -> float:
     return agent.settings.deadline + _VOLUME_SECONDS
 
 
-class _Passed:
+class Attempted:
     """A pass, or the error that kept it from being made."""
 
     def __init__(self, passed: Passed, error: AgentError | None = None) -> None:
@@ -46,30 +47,40 @@ class _Passed:
 
     @property
     def status(self) -> int:
+        """The command's exit status."""
         return 1 if self.error else exit_status([each.outcome for each in self.outcomes])
 
 
-def _attempt(agent: Agent, devices: tuple[str, ...], check: bool = False) -> _Passed:
+Make = Callable[[Agent, tuple[str, ...]], Passed]
+
+
+def preview_unlock(agent: Agent, devices: tuple[str, ...]) -> Passed:
+    """Say what `unlock` would ask for."""
+    return preview(agent, devices, release_held=True)
+
+
+def attempt(agent: Agent, devices: tuple[str, ...], foresee: Make | None = None) -> Attempted:
+    """Make a pass, or only foresee it; an error is part of what is returned."""
     try:
         with only_instance(agent.lock_file, "unlock", _patience(agent)):
-            return _Passed(preview(agent, devices) if check else make_pass(agent, devices))
+            return Attempted((foresee or make_pass)(agent, devices))
     except AgentError as error:
         volumes = agent.volumes()
         outcomes = tuple(
             replace(each, volume=str(volumes.state(each.device)))
             for each in failed(devices or agent.memory.devices(), error)
         )
-        if not check and error.code != "busy":
+        if foresee is None and error.code != "busy":
             remember(agent, outcomes, None)
-        return _Passed(Passed(False, outcomes, 0), error)
+        return Attempted(Passed(False, outcomes, 0), error)
 
 
-def _until_decided(agent: Agent, devices: tuple[str, ...], wait: int) -> _Passed:
+def _until_decided(agent: Agent, devices: tuple[str, ...], wait: int) -> Attempted:
     clocks = agent.clocks
     give_up = clocks.monotonic() + wait
     changed = False
     while True:
-        passed = _attempt(agent, devices)
+        passed = attempt(agent, devices)
         changed = passed.changed = changed or passed.changed
         retries = [each.retry_after for each in passed.outcomes if each.outcome == "pending"]
         left = give_up - clocks.monotonic()
@@ -80,14 +91,15 @@ def _until_decided(agent: Agent, devices: tuple[str, ...], wait: int) -> _Passed
         clocks.pause(pause)
 
 
-def _report(arguments: argparse.Namespace, passed: _Passed) -> None:
+def report(passed: Attempted, *, as_json: bool) -> None:
+    """Tell people, and programs if they asked."""
     for each in passed.outcomes:
         say(_line(each))
     if passed.error is not None:
         say(passed.error)
     elif not passed.outcomes:
         say("no devices are registered for this agent")
-    if arguments.json:
+    if as_json:
         result = {
             "changed": passed.changed,
             "devices": [asdict(each) for each in passed.outcomes],

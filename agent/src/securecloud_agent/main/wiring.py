@@ -50,7 +50,7 @@ class Agent:
     boot_id: str
     clocks: Clocks
     encryptions: "Encryptions"
-    hooks_dir: Path
+    settings_dir: Path
 
     @property
     def lock_file(self) -> Path:
@@ -88,7 +88,7 @@ class Agent:
                 copies,
                 sessions,
                 mounts=mounts,
-                hooks=Hooks(self.hooks_dir),
+                hooks=Hooks(self.settings_dir / "hooks.d"),
             )
         )
 
@@ -115,6 +115,7 @@ class Agent:
             timeout=self.settings.probe_timeout,
             clock=self.clocks.now,
             supplied={"location": provider.location, "instance": provider.instance},
+            probes_dir=self.settings_dir / "probes.d",
         )
 
 
@@ -151,5 +152,4 @@ def make_agent(config: Path, clocks: Clocks | None = None) -> Agent:
     boot_id = read_boot_id()
     memory, marks = Memory(settings.state_dir), BootMarks(run_dir, boot_id)
     encryptions = Encryptions(memory, marks, run, follow, clocks.monotonic, clocks.pause)
-    hooks_dir = config.absolute().parent / "hooks.d"
-    return Agent(settings, memory, marks, boot_id, clocks, encryptions, hooks_dir)
+    return Agent(settings, memory, marks, boot_id, clocks, encryptions, config.absolute().parent)

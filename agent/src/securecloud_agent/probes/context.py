@@ -1,5 +1,6 @@
 """What every probe gets, and the small readers that several of them share."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import FileIO
@@ -9,6 +10,7 @@ from typing import Any
 
 from securecloud_agent.errors import AgentError
 from securecloud_agent.run import Runner, run
+from securecloud_agent.trust import why_not_file, why_not_folder
 
 _LARGEST_FILE = 64 * 1024 * 1024
 _PIECE = 65536
@@ -34,6 +36,8 @@ class Context:
     clock: Callable[[], float] = time
     supplied: dict[str, Callable[[], Any]] = field(default_factory=dict)
     """Facts that come from elsewhere: the provider's `location` and `instance`."""
+    probes_dir: Path | None = None
+    """Where an administrator's own probes are; see `own_probe`."""
 
     def path(self, absolute: str) -> Path:
         """Return where the machine's path `absolute` lies below `root`."""
@@ -54,6 +58,20 @@ class Context:
     def optional_text(self, absolute: str) -> str | None:
         """Return the file's text, or None when there is no such file."""
         return self.text(absolute) if self.path(absolute).exists() else None
+
+    def own_probe(self, name: str) -> Path | None:
+        """Return the administrator's executable for the fact `name`, or None without one.
+
+        Raises ProbeError when there is one that must not be run: nobody meant ours in its place.
+        """
+        if self.probes_dir is None or not os.path.lexists(path := self.probes_dir / name):
+            return None
+        problem = why_not_file(path) or why_not_folder(self.probes_dir)
+        if problem is None and not path.stat().st_mode & 0o111:
+            problem = "it is not executable"
+        if problem is not None:
+            raise ProbeError(f"{path} is not run: {problem}")
+        return path
 
     def stamps(self, *absolutes: str) -> Glance:
         """Return for each path something that changes with it; not by its name alone, nor by

@@ -4,20 +4,18 @@ Whoever could write one would be root, so only what root alone can change is run
 not asked: whatever it does, and if it hangs, the volume goes its way when its time is over.
 """
 
-import os
 import re
-import stat
 from pathlib import Path
 
 from securecloud_agent.errors import AgentError, say, warn
 from securecloud_agent.run import ScriptRunner, run_script
+from securecloud_agent.trust import why_not_file, why_not_folder
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 """As run-parts(8) has it: no dots, so that backups and what package managers leave is not run."""
 
 _SECONDS = 30.0
 _MOST_LINES = 100
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Hooks:
@@ -55,7 +53,7 @@ class Hooks:
         except OSError as error:
             warn(f"{self._folder} cannot be read: {error.strerror}")
             return []
-        problem = _why_not_folder(self._folder) if names else None
+        problem = why_not_folder(self._folder) if names else None
         if problem:
             warn(f"no hook is run: {problem}")
             return []
@@ -63,14 +61,14 @@ class Hooks:
 
     def _is_sound(self, path: Path) -> bool:
         try:
-            found = path.lstat()
+            executable = bool(path.lstat().st_mode & 0o111)
         except OSError:
             return False
-        problem = _why_not(path.name, found)
+        problem = _why_not(path)
         if problem is None:
-            return bool(found.st_mode & 0o111)
+            return executable
         # A file that nobody meant to run may have any name and mode.
-        if found.st_mode & 0o111:
+        if executable:
             warn(f"the hook {path} is not run: {problem}")
         return False
 
@@ -97,39 +95,7 @@ class Hooks:
             warn(f"the hook {path.name} ({' '.join(words)}) ended {ended}")
 
 
-def _why_not(name: str, found: os.stat_result) -> str | None:
-    if stat.S_ISLNK(found.st_mode):
-        return "it is a symbolic link"
-    if not stat.S_ISREG(found.st_mode):
-        return "it is no file"
-    if not _NAME.fullmatch(name):
-        return "its name may have letters, digits, `_` and `-` only"
-    return _who_else(found)
-
-
-def _why_not_folder(folder: Path) -> str | None:
-    """Also what is above it: whoever can rename a folder can put another one there."""
-    for each in (folder, *folder.parents):
-        try:
-            found = each.lstat()
-        except OSError as error:
-            return f"{each}: {error.strerror}"
-        if not stat.S_ISDIR(found.st_mode):
-            return f"{each} is not a directory"
-        sticky = each != folder and found.st_mode & stat.S_ISVTX
-        problem = None if sticky and _is_ours(found) else _who_else(found)
-        if problem:
-            return f"{each}: {problem}"
-    return None
-
-
-def _who_else(found: os.stat_result) -> str | None:
-    if not _is_ours(found):
-        return f"it belongs to uid {found.st_uid}; it must be root's"
-    if found.st_mode & _OTHERS_WRITE:
-        return f"others than its owner may write it (mode {stat.S_IMODE(found.st_mode):04o})"
-    return None
-
-
-def _is_ours(found: os.stat_result) -> bool:
-    return found.st_uid in {0, os.geteuid()}
+def _why_not(path: Path) -> str | None:
+    named = _NAME.fullmatch(path.name)
+    problem = why_not_file(path)
+    return problem if problem or named else "its name may have letters, digits, `_` and `-` only"
