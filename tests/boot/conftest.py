@@ -23,24 +23,21 @@ sqlite3.connect("{DATABASE}").backup(sqlite3.connect("/run/snapshot.db"))
 """
 
 
-_AGENTS = frozenset({"agent1", "agent2"})
+_AGENTS = {"agent1", "agent2"}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the tests of one machine run beside those of the other.
+    """Mark each test with the machine that it needs: those of one run beside those of the other.
 
-    They share a group (`--dist loadgroup`), so that a machine sees them one after the other. What
-    needs both, or the server, is marked `together`.
+    What needs both, or the server, is marked `together`.
     """
     for item in items:
         if Path(__file__).parent not in item.path.parents:
             continue
         needed = _AGENTS & set(getattr(item, "fixturenames", ()))
-        if len(needed) == 1 and not item.get_closest_marker("together"):
-            item.add_marker(pytest.mark.xdist_group(*needed))
-        else:
-            item.add_marker("together")
+        alone = len(needed) == 1 and not item.get_closest_marker("together")
+        item.add_marker(needed.pop() if alone else "together")
 
 
 @pytest.fixture(scope="session")

@@ -178,6 +178,28 @@ def test_integrity_check(play: Play, machine: AgentMachine) -> None:
     assert (denied["compliant"], denied["devices"][0]["outcome"]) == (False, "denied")
 
 
+def test_quarantine(play: Play, machine: AgentMachine) -> None:
+    """A machine that is set back to an earlier state, as an honest restore does."""
+    machine.server.ok("PUT", "/policies/quartet-approving", APPROVING)
+    source = str(machine.directory / "restored.luks")
+    machine.register("quartet-restored", "quartet-approving", source=source, mount_point=None)
+    lineage = machine.directory / "state/lineage/quartet-restored.json"
+
+    def released() -> str:
+        machine.cli("lock", "quartet-restored")
+        return str(machine.unlock("quartet-restored")[1]["code"])
+
+    assert released() == "approved"
+    backup = lineage.read_bytes()
+    assert [released(), released()] == ["approved", "approved"]
+    lineage.write_bytes(backup)
+    assert released() == "quarantined"
+    results = play("quartets/quarantine.yml", device="quartet-restored")
+    assert_quartet(results["clear"])
+    assert results["clear"][1]["device"]["quarantined"] is False
+    assert released() == "approved"
+
+
 @pytest.mark.parametrize(
     ("module", "key", "names"),
     [

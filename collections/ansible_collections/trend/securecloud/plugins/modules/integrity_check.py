@@ -26,7 +26,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - What the server would answer is not foreseen. RV(changed) says whether there is a closed
+      - What the server would answer is not foreseen. C(changed) says whether there is a closed
         volume whose key would be asked for.
   diff_mode:
     support: none
