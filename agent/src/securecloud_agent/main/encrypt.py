@@ -59,7 +59,7 @@ class _Encrypt:
         if self.state() in _DONE or under_way:
             return self.report(arguments, changed=False)
         with self._alone():
-            preview(self._agent, (self._device,))
+            preview(self._agent, (self._device,), release_held=True)
         return self.report(arguments, changed=True)
 
     def hand_over(self) -> bool:
@@ -77,7 +77,7 @@ class _Encrypt:
             )
         with self._alone():
             # A device of another name, and a server that is away, are for the caller to know.
-            preview(self._agent, (self._device,))
+            preview(self._agent, (self._device,), release_held=True)
         known = self._agent.encryptions.asked(self._device) is not None
         self._agent.marks.clear(HELD, [self._device])
         self._agent.encryptions.ask(self._device)
