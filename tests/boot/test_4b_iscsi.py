@@ -91,7 +91,7 @@ def agent(agent2: Guest, storage: Storage, api: Api) -> Iterator[Guest]:
     agent2.check_now()
     eventually("it is forgotten", lambda: agent2.status(DEVICE)["outcome"] is None)
     assert agent2.run(SESSIONS, check=False) == ""
-    assert agent2.run("find /etc/systemd/system -name '*remote*'") == ""
+    assert agent2.run("find /etc/systemd/system -name 'srv-remote*' -o -name '*2*remote*'") == ""
     agent2.run(f"systemctl disable --now user.service {units} iscsid.service", check=False)
     agent2.run("rm -rf /etc/iscsi/nodes /etc/systemd/system/user.service")
 
@@ -241,7 +241,7 @@ def test_refusals_of_the_target_are_told(api: Api, agent: Guest, storage: Storag
     assert "the target is not there" in unknown
     register(api, "agent2-second", None, lun=7)
     assert "has it a LUN 7" in agent.agent("unlock agent2-second", check=False)
-    api("DELETE", "/devices/agent2-second")
+    api("DELETE", "/devices/agent2-second?force=true")
 
 
 def test_a_dead_portal_leaves_the_other_volumes_open_and_says_why(api: Api, agent: Guest) -> None:
@@ -255,4 +255,4 @@ def test_a_dead_portal_leaves_the_other_volumes_open_and_says_why(api: Api, agen
     assert "the iSCSI portal 10.0.2.100:3261 cannot be reached" in seen["detail"]
     assert agent.is_active("writer.service")
     print(f"multi-user.target after {seconds:.1f} s with a dead portal")
-    api("DELETE", "/devices/agent2-dead")
+    api("DELETE", "/devices/agent2-dead?force=true")
