@@ -150,6 +150,11 @@ def test_nothing_is_left_of_a_volume_that_is_forgotten(systemd, manager, tmp_pat
     assert manager.calls == [["systemctl", "daemon-reload"]]
 
 
+def test_what_was_never_mounted_costs_systemd_nothing(systemd, manager):
+    systemd.forgotten("data", MAPPED)
+    assert manager.calls == []
+
+
 def test_what_an_administrator_put_beside_stays(systemd, tmp_path):
     systemd.mounted("data", MAPPED, VOLUME)
     own = tmp_path / "dev-mapper-sc\\x2ddata.device.d/own.conf"

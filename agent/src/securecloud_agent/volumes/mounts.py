@@ -136,12 +136,18 @@ class Systemd:
         elif self._make_folder(folder):
             self._write(f"{folder}/{_REMOTE}", remote_text(device))
 
-    def _remove_units(self, device: str, but: str = "") -> None:
+    def _remove_units(self, device: str, but: str) -> None:
         """Take away the units of where the volume was mounted before."""
-        for path in self._directory.glob("*.mount"):
-            if path.name != but and _is_of(path, device):
-                _unlink(self._directory / f"{_WANTED_BY}.wants" / path.name)
-                _unlink(path)
+        for path in self._units_of(device, but):
+            _unlink(path)
+
+    def _units_of(self, device: str, but: str = "") -> list[Path]:
+        units = [
+            path
+            for path in self._directory.glob("*.mount")
+            if path.name != but and _is_of(path, device)
+        ]
+        return [*(self._directory / f"{_WANTED_BY}.wants" / each.name for each in units), *units]
 
     def _link(self, name: str, target: str) -> None:
         path = self._directory / name
@@ -178,11 +184,16 @@ class Systemd:
     def forgotten(self, device: str, mapped: Path) -> None:
         """Take away every file that was written for it, so that the next boot does not wait."""
         node = device_unit(str(mapped))
+        files = [
+            *self._units_of(device),
+            self._directory / f"{node}.requires" / opened_unit(device),
+            self._directory / f"{node}.d" / _NODE,
+            self._directory / f"{opened_unit(device)}.d" / _REMOTE,
+        ]
         with warned(f"the units of {device} are still there"):
-            self._remove_units(device)
-            self._keep_session(device, remote=False)
-            _unlink(self._directory / f"{node}.requires" / opened_unit(device))
-            _unlink(self._directory / f"{node}.d" / _NODE)
+            # All of them: no `any` that ends with the first.
+            if not sum(_unlink(path) for path in files):
+                return
             for folder in (f"{node}.requires", f"{node}.d", f"{opened_unit(device)}.d"):
                 # An administrator may have put something beside.
                 with suppress(OSError):
@@ -239,11 +250,16 @@ class Systemd:
         return self._run(["systemctl", verb, *options, *tail], timeout=wait)
 
 
-def _unlink(path: Path) -> None:
+def _unlink(path: Path) -> bool:
+    """Return whether there was something to remove."""
     try:
-        path.unlink(missing_ok=True)
+        path.unlink()
+    except FileNotFoundError:
+        return False
     except OSError as error:
         warn(f"{path} cannot be removed: {error.strerror}")
+        return False
+    return True
 
 
 def _is_of(unit: Path, device: str) -> bool:
