@@ -172,7 +172,8 @@ def test_integrity_check(play: Play, machine: AgentMachine) -> None:
         "checked",
     ]
     # One that does not comply is no failure of the module.
-    refusing = {**APPROVING, "rules": [], "on_match": {"action": "deny"}}
+    elsewhere = {"fact": "kernel.machine", "operator": "equals", "value": "none"}
+    refusing = {**APPROVING, "rules": [elsewhere]}
     machine.server.ok("PUT", "/policies/quartet-approving", refusing)
     denied = play("quartets/integrity_check.yml", **words)["check"][1]
     assert (denied["compliant"], denied["devices"][0]["outcome"]) == (False, "denied")

@@ -6,6 +6,7 @@ from typing import Any
 import securecloud_server
 from securecloud_protocol.encoding import b64u_decode
 from securecloud_server.domain.errors import Unavailable
+from securecloud_server.storage.migrations import LATEST
 
 from server.tests.admin.api import Caller
 
@@ -17,7 +18,7 @@ def test_the_server_says_who_it_is(server: Any, admin: Caller) -> None:
         "fingerprint": server.application.responder.fingerprint,
         "time": "2027-01-15T08:00:00Z",
         "keystore": {"type": "local", "state": "ready"},
-        "storage": {"type": "sqlite", "schema_version": 2},
+        "storage": {"type": "sqlite", "schema_version": LATEST},
     }
 
 

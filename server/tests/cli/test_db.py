@@ -20,6 +20,8 @@ def test_a_database_of_the_first_version_is_upgraded_and_serves(installed: Insta
     with closing(sqlite3.connect(installed.database)) as database:
         database.executescript(
             "DROP TABLE evidence; DROP TABLE evidence_documents;"
+            "ALTER TABLE device_states DROP COLUMN volume_state;"
+            "ALTER TABLE device_states DROP COLUMN volume_state_at;"
             "DELETE FROM schema_version WHERE version > 1"
         )
     foreseen = installed.json("db", "upgrade", "--check")

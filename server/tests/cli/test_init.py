@@ -2,6 +2,8 @@
 
 import sqlite3
 
+from securecloud_server.storage.migrations import LATEST
+
 from server.tests.cli.conftest import Installation
 
 
@@ -15,7 +17,7 @@ def test_check_apply_again_and_again_in_check(fresh: Installation) -> None:
     done = fresh.init()
     assert done["created"] == foreseen["created"]
     assert done["server_id"]
-    assert done["schema_version"] == 2
+    assert done["schema_version"] == LATEST
     unchanged = {**done, "changed": False, "created": []}
     assert fresh.init() == unchanged
     assert fresh.init("--check") == unchanged

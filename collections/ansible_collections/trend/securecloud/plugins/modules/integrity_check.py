@@ -79,7 +79,8 @@ from ansible_collections.trend.securecloud.plugins.module_utils._command import 
 from ansible_collections.trend.securecloud.plugins.module_utils._module import finish
 from ansible_collections.trend.securecloud.plugins.module_utils._volume import agent_arguments
 
-_PENDING, _DENIED = 3, 4
+_PENDING = 3
+_DENIED = 4
 _KEPT = ("outcome", "code", "detail", "volume")
 
 

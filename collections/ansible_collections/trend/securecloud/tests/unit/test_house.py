@@ -14,7 +14,13 @@ import yaml
 COLLECTION = Path(__file__).parents[2]
 MODULES = {path.stem: path.read_text() for path in (COLLECTION / "plugins/modules").glob("*.py")}
 ROLES = ("agent", "management_server")
-LOCAL_MODULES = {"encrypted_volume", "encrypted_volume_info", "agent", "management_server"}
+LOCAL_MODULES = {
+    "encrypted_volume",
+    "encrypted_volume_info",
+    "agent",
+    "management_server",
+    "integrity_check",
+}
 
 
 def load(path: str) -> dict:
