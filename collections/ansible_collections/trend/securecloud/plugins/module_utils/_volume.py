@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Iterable
 
+from ansible_collections.trend.securecloud.plugins.module_utils._errors import InvalidOption
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _OPEN = ("verified", "opened", "mounted")
 
 
@@ -16,6 +20,14 @@ def agent_arguments() -> dict[str, Any]:
         "command": {"type": "path", "default": "/opt/securecloud/agent/bin/securecloud-agent"},
         "config": {"type": "path", "default": "/etc/securecloud/agent.toml"},
     }
+
+
+def check_names(option: str, names: Iterable[str]) -> None:
+    """Raise InvalidOption unless all are names of devices: the agent takes `--check` for a flag."""
+    for name in names:
+        if not _NAME.fullmatch(name):
+            expected = "1 to 63 of a-z, 0-9, '.', '_', '-'; a letter or digit at both ends"
+            raise InvalidOption(option, expected, f"{name!r} is no name of a device")
 
 
 def is_finished(volume: str) -> bool:

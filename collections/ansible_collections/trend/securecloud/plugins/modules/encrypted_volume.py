@@ -113,6 +113,7 @@ from ansible_collections.trend.securecloud.plugins.module_utils._command import 
 from ansible_collections.trend.securecloud.plugins.module_utils._module import finish
 from ansible_collections.trend.securecloud.plugins.module_utils._volume import (
     agent_arguments,
+    check_names,
     is_finished,
 )
 
@@ -130,6 +131,7 @@ def argument_spec() -> dict[str, Any]:
 
 def encrypt(command: Command, name: str, wait: bool, check: bool) -> dict[str, Any]:
     """Encrypt the device's volume, or foresee it."""
+    check_names("name", [name])
     before = volume_of(command.json(["status"]), name)
     flags = [*([] if wait else ["--background"]), *(["--check"] if check else [])]
     told = command.json(["encrypt", *flags, name], accepted=(0, _PENDING))

@@ -77,7 +77,10 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.trend.securecloud.plugins.module_utils._command import Command
 from ansible_collections.trend.securecloud.plugins.module_utils._module import finish
-from ansible_collections.trend.securecloud.plugins.module_utils._volume import agent_arguments
+from ansible_collections.trend.securecloud.plugins.module_utils._volume import (
+    agent_arguments,
+    check_names,
+)
 
 _PENDING = 3
 _DENIED = 4
@@ -91,6 +94,7 @@ def argument_spec() -> dict[str, Any]:
 
 def check(command: Command, names: list[str], foresee: bool) -> dict[str, Any]:
     """Have the devices checked, or foresee it."""
+    check_names("names", names)
     flags = ["--check"] if foresee else []
     told = command.json(["check", *flags, *names], accepted=(0, _PENDING, _DENIED))
     devices = [

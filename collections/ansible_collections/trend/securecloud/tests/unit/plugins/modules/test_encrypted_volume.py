@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.trend.securecloud.plugins.module_utils._errors import InvalidOption
 from ansible_collections.trend.securecloud.plugins.modules.encrypted_volume import encrypt
 from ansible_collections.trend.securecloud.plugins.modules.encrypted_volume_info import read
 
@@ -34,6 +35,13 @@ def test_flags(wait, check, flags):
     program = Program(volume="mounted")
     encrypt(program, "data", wait, check)
     assert program.calls[1] == (["encrypt", *flags, "data"], (0, 3))
+
+
+def test_a_name_is_no_option_of_the_agent():
+    program = Program(volume="closed")
+    with pytest.raises(InvalidOption, match=r"name: '--check' is no name of a device"):
+        encrypt(program, "--check", True, False)
+    assert program.calls == []
 
 
 def test_what_is_foreseen_is_what_is_done():

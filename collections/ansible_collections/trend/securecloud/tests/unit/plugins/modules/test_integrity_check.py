@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.trend.securecloud.plugins.module_utils._errors import InvalidOption
 from ansible_collections.trend.securecloud.plugins.modules.integrity_check import check
 
 
@@ -56,6 +57,14 @@ def test_a_machine_complies_when_all_is_granted(outcomes, compliant):
     found = check(Program(*outcomes), [], False)
     assert found["compliant"] is compliant
     assert [each["outcome"] for each in found["devices"]] == outcomes
+
+
+@pytest.mark.parametrize("name", ["--check", "-h", "", "A", "a b", "a" * 64])
+def test_a_name_is_no_option_of_the_agent(name):
+    program = Program()
+    with pytest.raises(InvalidOption, match=r"names: .* is no name of a device"):
+        check(program, ["d0", name], False)
+    assert program.calls == []
 
 
 def test_what_was_not_asked_is_not_answered():
