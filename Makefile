@@ -78,12 +78,15 @@ lab-down: ## switch the lab off and remove it; the image stays
 
 MITOGEN = $(shell $(BIN)/python -c 'import ansible_mitogen; print(*ansible_mitogen.__path__)' 2>/dev/null)
 
+SCENARIOS = $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml))))
+
 .PHONY: molecule
 molecule: export ANSIBLE_STRATEGY_PLUGINS = $(MITOGEN)/plugins/strategy
 molecule: export ANSIBLE_STRATEGY = mitogen_linear
 molecule: wheelhouse | lab-packages ## from blank virtual machines to volumes that open at boot
-	@echo "== molecule"
-	@tools/molecule.sh test
+	@for scenario in $(SCENARIOS); do \
+	    echo "== molecule: $$scenario" && tools/molecule.sh test --scenario-name $$scenario || exit; \
+	done
 
 # --- checks ---------------------------------------------------------------------------------
 

@@ -18,8 +18,8 @@ _ISCSI = 3260
 
 STANDARD = (
     Plan(SERVER, forwards=(_HTTPS, _ISCSI)),
-    Plan("agent1", disks={"data": "256M", "archive": "160M", "plain": "192M"}),
-    Plan("agent2", disks={"data": "256M"}),
+    Plan("agent1", disks={"data": "256M", "archive": "160M"}),
+    Plan("agent2", disks={"data": "256M", "plain": "192M"}),
 )
 
 

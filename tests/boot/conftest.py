@@ -12,7 +12,8 @@ import pytest
 
 from lab.lab import SERVER, Lab
 from lab.machine import Machine
-from tests.boot.guests import Api, Guest, Keys
+from tests.boot.guests import Api, Guest
+from tests.boot.keys import Keys
 
 ROOT = Path(__file__).parents[2]
 DATABASE = "/var/lib/securecloud/server/securecloud.db"
@@ -75,6 +76,11 @@ def keys(server: Machine, tmp_path: Path) -> Keys:
         (tmp_path / name).chmod(0o600)
     server.ssh("rm /run/snapshot.db")
     return Keys(tmp_path / "db", tmp_path / "master.key")
+
+
+@pytest.fixture
+def volume_key(agent1: Guest, keys: Keys) -> bytes:
+    return keys.of_volume(agent1.machine.disk("data"), "agent1-data")
 
 
 @pytest.fixture(scope="session")

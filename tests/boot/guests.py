@@ -1,11 +1,7 @@
-"""A machine with an agent, the server's API and its keys, for the tests."""
+"""A machine with an agent, and the server's API, for the tests."""
 
-import base64
 import json
-import mmap
-import sqlite3
 import ssl
-import subprocess
 import threading
 import time
 import urllib.error
@@ -14,14 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from securecloud_server.keystores.local import LocalKeystore
-from securecloud_server.keystores.master_key import load_master_key
-
 from lab.machine import Machine
 
 PATIENCE = 240.0
 _POLL = 0.5
 _LOOK_AGAIN = 10.0
+ELSEWHERE = [{"fact": "location.region", "operator": "equals", "value": "elsewhere"}]
+"""Rules that none of the machines meets."""
 _PAUSE = threading.Event()
 _TRACES = "cat /var/lib/securecloud/agent/status.json /proc/self/mountinfo; ls /dev/mapper"
 """What changes, as a rule, when the state of a volume does."""
@@ -132,55 +127,3 @@ class Api:
         """Register a device, in the group of its machine if none is given."""
         body = {"agent": agent, "group": group or agent, "volume": volume}
         self("PUT", f"/devices/{device}", body)
-
-
-class Keys:
-    """Device keys out of the server, and volume keys out of the disks that they open."""
-
-    def __init__(self, database: Path, master_key: Path) -> None:
-        keystore = LocalKeystore(load_master_key(f"file:{master_key}"))
-        query = """
-            SELECT devices.name, keys.device_id, keys.version, keys.reference
-            FROM keys JOIN devices ON devices.device_id = keys.device_id
-        """
-        rows = sqlite3.connect(database).execute(query).fetchall()
-        self.of_devices = {
-            name: keystore.fetch(reference, device_id, version)
-            for name, device_id, version, reference in rows
-            if reference
-        }
-        self._folder = database.parent
-
-    def of_volume(self, disk: Path, device: str) -> bytes:
-        """Return the key that dm-crypt uses for the LUKS2 volume on `disk`."""
-        passphrase, found = self._folder / "passphrase", self._folder / "volume.key"
-        passphrase.write_bytes(self.of_devices[device])
-        found.unlink(missing_ok=True)
-        command = ["cryptsetup", "luksDump", "--batch-mode", "--dump-volume-key"]
-        subprocess.run(
-            [*command, f"--volume-key-file={found}", f"--key-file={passphrase}", str(disk)],
-            check=True,
-            capture_output=True,
-        )
-        return found.read_bytes()
-
-
-def spellings(key: bytes) -> dict[str, bytes]:
-    """Return a key as it might lie around: raw, and as text."""
-    return {
-        "raw": key,
-        "hex": key.hex().encode(),
-        "base64": base64.b64encode(key)[:-4],
-        "base64url": base64.urlsafe_b64encode(key)[:-4],
-    }
-
-
-def places(dump: Path, needle: bytes) -> list[int]:
-    """Return where `needle` lies in the file `dump`."""
-    found = []
-    with dump.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        at = content.find(needle)
-        while at >= 0:
-            found.append(at)
-            at = content.find(needle, at + 1)
-    return found

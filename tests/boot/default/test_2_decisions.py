@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import pytest
+from tests.boot.guests import ELSEWHERE, Api, Guest, eventually
+from tests.boot.keys import Keys, found, memory, spellings
 
-from tests.boot.guests import Api, Guest, Keys, eventually, places, spellings
-
-ELSEWHERE = [{"fact": "location.region", "operator": "equals", "value": "elsewhere"}]
 ARCHIVE = "/srv/archive"
 
 
@@ -58,24 +56,6 @@ def test_pending_until_a_person_approves(api: Api, agent1: Guest, module, api_op
     agent1.run("userdel intruder")
     agent1.check_now()
     agent1.until("agent1-data", "mounted")
-
-
-@pytest.fixture
-def volume_key(agent1: Guest, keys: Keys) -> bytes:
-    return keys.of_volume(agent1.machine.disk("data"), "agent1-data")
-
-
-def memory(guest: Guest, folder: Path) -> Path:
-    dump = folder / "memory"
-    guest.machine.memory(dump)
-    return dump
-
-
-def found(dump: Path, key: bytes) -> dict[str, int]:
-    """Count a key in memory: whole, in text, and its two halves, for XTS keeps them apart."""
-    wanted = {**spellings(key), "first half": key[:32], "second half": key[32:]}
-    counted = {name: len(places(dump, needle)) for name, needle in wanted.items()}
-    return {name: count for name, count in counted.items() if count}
 
 
 def test_in_memory_keys_are_only_where_dm_crypt_keeps_them(

@@ -10,13 +10,13 @@ import pytest
 from lab.machine import Machine
 from tests.boot.guests import Api, Guest, eventually
 
-DEVICE, WHERE = "agent2-remote", "/srv/remote"
+DEVICE, WHERE = "agent1-remote", "/srv/remote"
 TARGET = "iqn.2026-01.lab.keys:disks"
 PORTAL = "10.0.2.100:3260"
 PLACE = {"portal": PORTAL, "target": TARGET, "lun": 1}
 LINK = f"/dev/disk/by-path/ip-{PORTAL}-iscsi-{TARGET}-lun"
 SESSIONS = "ls -A /sys/class/iscsi_session 2>/dev/null"
-RECORDED = Path(__file__).parents[2] / "agent/tests/fixtures/iscsiadm.json"
+RECORDED = Path(__file__).parents[3] / "agent/tests/fixtures/iscsiadm.json"
 USER = f"""[Unit]
 RequiresMountsFor={WHERE}
 [Service]
@@ -79,26 +79,26 @@ def storage(server: Machine) -> Iterator[Storage]:
 
 
 @pytest.fixture(scope="module")
-def agent(agent2: Guest, storage: Storage, api: Api) -> Iterator[Guest]:
+def agent(agent1: Guest, storage: Storage, api: Api) -> Iterator[Guest]:
     """The first machine, with open-iscsi as its package sets it up."""
     units = "iscsid.socket open-iscsi.service"
-    agent2.run(f"systemctl enable --now {units}")
-    agent2.run("cat >/etc/systemd/system/user.service", stdin=USER)
-    yield agent2
-    for each in api("GET", "/devices?agent=agent2")["items"]:
+    agent1.run(f"systemctl enable --now {units}")
+    agent1.run("cat >/etc/systemd/system/user.service", stdin=USER)
+    yield agent1
+    for each in api("GET", "/devices?agent=agent1")["items"]:
         if each["volume"]["iscsi"]:
             api("DELETE", f"/devices/{each['name']}?force=true")
-    agent2.check_now()
-    eventually("it is forgotten", lambda: agent2.status(DEVICE)["outcome"] is None)
-    assert agent2.run(SESSIONS, check=False) == ""
-    assert agent2.run("find /etc/systemd/system -name 'srv-remote*' -o -name '*2*remote*'") == ""
-    agent2.run(f"systemctl disable --now user.service {units} iscsid.service", check=False)
-    agent2.run("rm -rf /etc/iscsi/nodes /etc/systemd/system/user.service")
+    agent1.check_now()
+    eventually("it is forgotten", lambda: agent1.status(DEVICE)["outcome"] is None)
+    assert agent1.run(SESSIONS, check=False) == ""
+    assert agent1.run("find /etc/systemd/system -name 'srv-remote*' -o -name '*2*remote*'") == ""
+    agent1.run(f"systemctl disable --now user.service {units} iscsid.service", check=False)
+    agent1.run("rm -rf /etc/iscsi/nodes /etc/systemd/system/user.service")
 
 
 def register(api: Api, device: str = DEVICE, where: str | None = WHERE, **place: object) -> None:
     api.register(
-        device, "agent2", iscsi={**PLACE, **place}, mount_point=where, initialise="if_blank"
+        device, "agent1", iscsi={**PLACE, **place}, mount_point=where, initialise="if_blank"
     )
 
 
@@ -168,23 +168,23 @@ def test_after_a_reboot_it_is_open_before_what_needs_it(agent: Guest) -> None:
 
 
 def test_a_second_disk_of_the_target_keeps_the_session(api: Api, agent: Guest) -> None:
-    register(api, "agent2-second", None, lun=2)
+    register(api, "agent1-second", None, lun=2)
     agent.check_now()
-    agent.until("agent2-second", "opened")
+    agent.until("agent1-second", "opened")
     assert len(agent.run(SESSIONS).split()) == 1
-    agent.agent("lock agent2-second")
+    agent.agent("lock agent1-second")
     assert agent.status(DEVICE)["volume"] == "mounted"
     assert agent.run(f"cat {WHERE}/file").strip() == "kept"
     assert agent.run(f"cryptsetup isLuks {LINK}-2 && echo there").strip() == "there"
 
 
 def test_denied_it_is_closed_and_the_session_is_gone(api: Api, agent: Guest) -> None:
-    allowed = api.change_rules("agent2", [{"fact": "os.id", "operator": "equals", "value": "none"}])
+    allowed = api.change_rules("agent1", [{"fact": "os.id", "operator": "equals", "value": "none"}])
     try:
         agent.check_now()
         agent.until(DEVICE, "closed", outcome="denied", iscsi={**PLACE, "connected": False})
     finally:
-        api.change_rules("agent2", allowed)
+        api.change_rules("agent1", allowed)
     assert not agent.is_active("user.service")
     assert agent.run(SESSIONS, check=False) == ""
     assert agent.run(f"ls {LINK}-1 2>/dev/null", check=False) == ""
@@ -197,7 +197,7 @@ def test_locked_the_session_is_gone(agent: Guest) -> None:
     agent.agent(f"lock {DEVICE}")
     assert agent.run(SESSIONS, check=False) == ""
     agent.check_now()
-    agent.until("agent2-data", "mounted")
+    agent.until("agent1-data", "mounted")
     assert agent.run(SESSIONS, check=False) == ""
     agent.agent(f"unlock {DEVICE}")
     assert agent.run(f"cat {WHERE}/file").strip() == "kept"
@@ -221,7 +221,7 @@ def test_a_target_that_goes_away_and_comes_back(agent: Guest, storage: Storage) 
     agent.check_now()
     seen = agent.until(DEVICE, "mounted", outcome="failed")
     assert f"its iSCSI session with {PORTAL} is down" in seen["detail"]
-    assert agent.status("agent2-data")["outcome"] == "granted"
+    assert agent.status("agent1-data")["outcome"] == "granted"
     storage.start()
     eventually("up", lambda: "LOGGED_IN" in agent.run("cat /sys/class/iscsi_session/*/state"))
     agent.check_now()
@@ -236,23 +236,23 @@ def test_refusals_of_the_target_are_told(api: Api, agent: Guest, storage: Storag
     assert "the target refuses this machine" in refused
     storage.ask_for_none()
     agent.agent(f"unlock {DEVICE}")
-    register(api, "agent2-second", None, target="iqn.2026-01.lab.keys:none")
-    unknown = agent.agent("unlock agent2-second", check=False)
+    register(api, "agent1-second", None, target="iqn.2026-01.lab.keys:none")
+    unknown = agent.agent("unlock agent1-second", check=False)
     assert "the target is not there" in unknown
-    register(api, "agent2-second", None, lun=7)
-    assert "has it a LUN 7" in agent.agent("unlock agent2-second", check=False)
-    api("DELETE", "/devices/agent2-second?force=true")
+    register(api, "agent1-second", None, lun=7)
+    assert "has it a LUN 7" in agent.agent("unlock agent1-second", check=False)
+    api("DELETE", "/devices/agent1-second?force=true")
 
 
 def test_a_dead_portal_leaves_the_other_volumes_open_and_says_why(api: Api, agent: Guest) -> None:
     # Nobody answers there, and nobody says so.
-    register(api, "agent2-dead", None, portal="10.0.2.100:3261")
+    register(api, "agent1-dead", None, portal="10.0.2.100:3261")
     agent.machine.reboot()
     seconds = comes_up(agent)
-    for device in ("agent2-data", DEVICE):
+    for device in ("agent1-data", DEVICE):
         assert agent.status(device)["volume"] == "mounted"
-    seen = agent.until("agent2-dead", "closed", outcome="failed")
+    seen = agent.until("agent1-dead", "closed", outcome="failed")
     assert "the iSCSI portal 10.0.2.100:3261 cannot be reached" in seen["detail"]
     assert agent.is_active("writer.service")
     print(f"multi-user.target after {seconds:.1f} s with a dead portal")
-    api("DELETE", "/devices/agent2-dead?force=true")
+    api("DELETE", "/devices/agent1-dead?force=true")

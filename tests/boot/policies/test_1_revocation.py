@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.boot.guests import Api, Guest, Keys, eventually
-from tests.boot.test_2_decisions import ELSEWHERE, found, memory, volume_key
-
-__all__ = ["volume_key"]
+from tests.boot.guests import ELSEWHERE, Api, Guest, eventually
+from tests.boot.keys import Keys, found, memory
 
 DEVICE = "agent1-data"
 DEVICE_NODE = f"sc-{DEVICE}"

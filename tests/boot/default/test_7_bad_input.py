@@ -116,16 +116,16 @@ def test_a_root_disk_without_room(agent: Guest) -> None:
     agent.run("rm /var/tmp/full")
 
 
-def test_a_disk_that_vanishes_while_it_is_in_use(api: Api, agent1: Guest) -> None:
+def test_a_disk_that_vanishes_while_it_is_in_use(api: Api, agent2: Guest) -> None:
     """Its driver is taken from it, as when a cloud takes a disk away."""
-    node = agent1.run("basename $(readlink -f /dev/disk/by-id/virtio-plain)").strip()
-    bus = agent1.run(f"basename $(readlink -f /sys/block/{node}/device)").strip()
-    agent1.run(f"echo {bus} >/sys/bus/virtio/drivers/virtio_blk/unbind")
-    agent1.check_now()
-    until_told(agent1, "is gone")
-    opens(agent1)
-    agent1.machine.reboot()
-    comes_up(agent1)
-    agent1.until("agent1-plain", "mounted")
-    told = agent1.run("cd /srv/plain && sha256sum --quiet --check /root/digests && echo all")
+    node = agent2.run("basename $(readlink -f /dev/disk/by-id/virtio-plain)").strip()
+    bus = agent2.run(f"basename $(readlink -f /sys/block/{node}/device)").strip()
+    agent2.run(f"echo {bus} >/sys/bus/virtio/drivers/virtio_blk/unbind")
+    agent2.check_now()
+    until_told(agent2, "is gone")
+    opens(agent2)
+    agent2.machine.reboot()
+    comes_up(agent2)
+    agent2.until("agent2-plain", "mounted")
+    told = agent2.run("cd /srv/plain && sha256sum --quiet --check /root/digests && echo all")
     assert told.strip() == "all"

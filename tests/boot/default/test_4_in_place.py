@@ -7,7 +7,7 @@ import pytest
 from tests.boot.guests import Api, Guest, eventually
 
 DISK = "/dev/disk/by-id/virtio-plain"
-DEVICE = "agent1-plain"
+DEVICE = "agent2-plain"
 MOUNTED = "/srv/plain"
 FILL = f"""
 set -e
@@ -21,7 +21,7 @@ SLOW = 6 * 1024 * 1024
 
 
 def register(api: Api, source: str = DISK) -> None:
-    api.register(DEVICE, "agent1", source=source, mount_point=MOUNTED)
+    api.register(DEVICE, "agent2", source=source, mount_point=MOUNTED)
 
 
 def encrypt(guest: Guest, *flags: str) -> tuple[str, dict]:
@@ -31,10 +31,10 @@ def encrypt(guest: Guest, *flags: str) -> tuple[str, dict]:
 
 
 @pytest.fixture(scope="module")
-def filled(api: Api, agent1: Guest) -> Guest:
-    agent1.run(FILL)
+def filled(api: Api, agent2: Guest) -> Guest:
+    agent2.run(FILL)
     register(api)
-    return agent1
+    return agent2
 
 
 def test_a_disk_that_is_in_use_is_refused(api: Api, filled: Guest) -> None:
@@ -80,7 +80,7 @@ def test_the_power_goes_in_the_middle_and_the_agent_finishes_it(filled: Guest, m
     drive = f"d{machine.facts.disks.index('plain')}"
     limits = dict.fromkeys(("bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
     machine.monitor("block_set_io_throttle", device=drive, bps=SLOW, **limits)
-    begun = module("agent1", "encrypted_volume", name=DEVICE, wait=False)
+    begun = module("agent2", "encrypted_volume", name=DEVICE, wait=False)
     assert begun["changed"]
 
     def half_way() -> bool:
@@ -88,7 +88,7 @@ def test_the_power_goes_in_the_middle_and_the_agent_finishes_it(filled: Guest, m
         return 25 < progress.get("percent", 0) < 90
 
     eventually("it is half-way", half_way)
-    progress = module("agent1", "encrypted_volume_info", name=DEVICE)["volumes"][0]["progress"]
+    progress = module("agent2", "encrypted_volume_info", name=DEVICE)["volumes"][0]["progress"]
     assert progress["phase"] == "encrypting"
     assert progress["rate"] > 0
     assert progress["remaining"] is not None
@@ -118,20 +118,20 @@ def test_it_is_a_volume_like_any_other_now(filled: Guest, api: Api) -> None:
 
 
 def test_xfs_cannot_be_made_smaller_so_its_disk_has_to_be_larger(
-    api: Api, agent1: Guest, module
+    api: Api, agent2: Guest, module
 ) -> None:
     disk = "/var/tmp/xfs"
-    agent1.run(f"truncate -s 320M {disk} && mkfs.xfs -q {disk}")
-    agent1.run(f"mount -o loop {disk} /mnt && head -c 20M /dev/urandom >/mnt/file && umount /mnt")
+    agent2.run(f"truncate -s 320M {disk} && mkfs.xfs -q {disk}")
+    agent2.run(f"mount -o loop {disk} /mnt && head -c 20M /dev/urandom >/mnt/file && umount /mnt")
     mounted = "/srv/xfs"
-    api.register("agent1-xfs", "agent1", source=disk, mount_point=mounted, filesystem="xfs")
-    refused = agent1.agent("encrypt agent1-xfs", check=False)
+    api.register("agent2-xfs", "agent2", source=disk, mount_point=mounted, filesystem="xfs")
+    refused = agent2.agent("encrypt agent2-xfs", check=False)
     assert "enlarge the disk by 32 MiB" in refused
-    agent1.run(f"mount -o loop {disk} /mnt && sha256sum </mnt/file >/root/xfs && umount /mnt")
-    agent1.run(f"truncate -s 352M {disk}")
-    done = module("agent1", "encrypted_volume", name="agent1-xfs")
+    agent2.run(f"mount -o loop {disk} /mnt && sha256sum </mnt/file >/root/xfs && umount /mnt")
+    agent2.run(f"truncate -s 352M {disk}")
+    done = module("agent2", "encrypted_volume", name="agent2-xfs")
     assert done["changed"]
-    agent1.until("agent1-xfs", "mounted")
-    assert agent1.run(f"findmnt -no FSTYPE {mounted}").strip() == "xfs"
-    assert agent1.run(f"sha256sum <{mounted}/file") == agent1.run("cat /root/xfs")
-    assert not module("agent1", "encrypted_volume", name="agent1-xfs")["changed"]
+    agent2.until("agent2-xfs", "mounted")
+    assert agent2.run(f"findmnt -no FSTYPE {mounted}").strip() == "xfs"
+    assert agent2.run(f"sha256sum <{mounted}/file") == agent2.run("cat /root/xfs")
+    assert not module("agent2", "encrypted_volume", name="agent2-xfs")["changed"]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from lab.lab import Lab
 from lab.machine import Machine
-from tests.boot.guests import Api, Guest, Keys, spellings
+from tests.boot.guests import Api, Guest
+from tests.boot.keys import Keys, spellings
 
 
 def test_no_disk_holds_a_key(
