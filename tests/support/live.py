@@ -39,9 +39,14 @@ class LiveServer:
     """
 
     def __init__(
-        self, directory: Path, storage: str | None = None, beside: "LiveServer | None" = None
+        self,
+        directory: Path,
+        storage: str | None = None,
+        beside: "LiveServer | None" = None,
+        kmip: dict[str, Any] | None = None,
     ) -> None:
         self.directory = directory
+        self.kmip = beside.kmip if beside else kmip
         self.tls = beside.tls if beside else directory / "tls"
         self.storage = beside.storage if beside else storage or f"sqlite:///{self.database}"
         self.master_key: Path = beside.master_key if beside else directory / "data/master.key"
@@ -71,7 +76,11 @@ class LiveServer:
                 "tls_key": str(self.tls / "server.key"),
             },
             "storage": {"url": self.storage},
-            "keystore": {"type": "local", "master_key": f"file:{self.master_key}"},
+            "keystore": {
+                "type": "kmip" if self.kmip else "local",
+                "master_key": f"file:{self.master_key}",
+            },
+            "kmip": self.kmip or {},
             "policy": {"pending_retry": 1},
         }
 
@@ -109,6 +118,15 @@ class LiveServer:
         with contextlib.suppress(OSError, ssl.SSLError):
             return self.request("GET", "/readyz", token=None).status == 200
         return False
+
+    def becomes_ready(self) -> bool:
+        """Return whether it says so, within half a minute: what it found is kept for seconds."""
+        deadline = time.monotonic() + 30
+        while not self._ready():
+            if time.monotonic() > deadline:
+                return False
+            _PAUSE.wait(0.2)
+        return True
 
     def stop(self) -> None:
         if self._process is not None:
@@ -259,11 +277,14 @@ class AgentMachine:
 
 @contextlib.contextmanager
 def running_server(
-    directory: Path, storage: str | None = None, beside: LiveServer | None = None
+    directory: Path,
+    storage: str | None = None,
+    beside: LiveServer | None = None,
+    kmip: dict[str, Any] | None = None,
 ) -> Iterator[LiveServer]:
     """Prepare and start a server; always stop it."""
     directory.mkdir(exist_ok=True)
-    server = LiveServer(directory, storage, beside)
+    server = LiveServer(directory, storage, beside, kmip)
     server.prepare()
     server.start()
     try:

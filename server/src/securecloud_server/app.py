@@ -14,6 +14,7 @@ from securecloud_protocol.server import Responder, ServerKeys
 
 from securecloud_server import __version__
 from securecloud_server.domain.errors import FieldError, Invalid, Unavailable
+from securecloud_server.domain.keystores import Keystores
 from securecloud_server.domain.ports import Clock, Keystore, RandomSource
 from securecloud_server.domain.privileges import Privilege, authorize
 from securecloud_server.keystores.local import LocalKeystore
@@ -49,7 +50,7 @@ class Application:
 
     settings: Settings
     database: SqlDatabase
-    keystore: Keystore
+    keystores: Keystores
     responder: Responder
     clock: Clock
     random: RandomSource
@@ -67,6 +68,7 @@ class Application:
     def close(self) -> None:
         """Give up all connections."""
         self.database.close()
+        self.keystores.close()
 
 
 def build(
@@ -85,19 +87,19 @@ def build(
     keys = _identity(settings, master_key)
     responder = Responder(keys, certificates, random)
     database = open_database(settings.storage.url, responder.sign_audit_head, clock)
-    keystore = LocalKeystore(master_key, random)
+    keystores = _keystores(settings, master_key, random)
     metrics = Metrics()
     return Application(
         settings=settings,
         database=database,
-        keystore=keystore,
+        keystores=keystores,
         responder=responder,
         clock=clock,
         random=random,
         metrics=metrics,
         exchange=ExchangeService(
             database,
-            keystore,
+            keystores,
             responder,
             clock,
             random,
@@ -110,11 +112,34 @@ def build(
         housekeeping=Housekeeping(database, clock, settings.evidence.days),
         admin=administration(
             Ports(database, clock, random),
-            keystore,
+            keystores,
             responder.fingerprint,
             settings.policy.approval_lifetime,
         ),
     )
+
+
+def _keystores(settings: Settings, master_key: MasterKey, random: RandomSource) -> Keystores:
+    """Return all that are configured: keys are moved while both kinds are."""
+    local = LocalKeystore(master_key, random)
+    if not settings.kmip.server:
+        return Keystores(local)
+    kmip = _kmip(settings, random)
+    if settings.keystore.type == "kmip":
+        return Keystores(kmip, (local,))
+    return Keystores(local, (kmip,))
+
+
+def _kmip(settings: Settings, random: RandomSource) -> Keystore:
+    from securecloud_server.keystores.kmip import KmipKeystore  # noqa: PLC0415 - slow to load
+    from securecloud_server.keystores.kmip_link import (  # noqa: PLC0415 - slow to load
+        client_context,
+        connector,
+    )
+
+    kmip = settings.kmip
+    context = client_context(kmip.ca_file, kmip.certificate, kmip.key)
+    return KmipKeystore(connector(*kmip.host_and_port, context, kmip.timeout), random)
 
 
 def exchange_times(settings: Settings) -> ExchangeTimes:
@@ -138,7 +163,10 @@ def web(application: Application) -> Flask:
     """Return the WSGI application: admin API, health and metrics."""
     flask = admin_flask(application.admin, partial(_about, application))
     metrics = application.metrics
-    checks = {"database": application.database.check, "keystore": application.keystore.check}
+    checks = {
+        "database": application.database.check,
+        "keystore": application.keystores.active.check,
+    }
     flask.register_blueprint(
         ops(Checks(checks, application.clock), metrics.render, _metrics_guard(application))
     )
@@ -146,7 +174,7 @@ def web(application: Application) -> Flask:
 
 
 def _about(application: Application) -> About:
-    database, keystore = application.database, application.keystore
+    database, keystore = application.database, application.keystores.active
     try:
         keystore.check()
         state = "ready"

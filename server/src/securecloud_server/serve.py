@@ -104,9 +104,13 @@ class Node:
         self._application = app.build(self._settings, certificates)
         threading.Thread(target=self._keep_house, args=(self._application,), daemon=True).start()
         _LOG.info("ready", extra={"server_id": self._application.server_id})
-        # SQLite is on this machine; PostgreSQL is behind a network and may let a thread wait.
-        on_loop = PREFIX if self._application.database.kind == "sqlite" else None
-        return Served(app.handler(self._application), on_loop)
+        return Served(app.handler(self._application), PREFIX if self._never_waits() else None)
+
+    def _never_waits(self) -> bool:
+        """Say whether agents are answered without a network, behind which a thread may wait."""
+        application = self._application
+        assert application is not None
+        return application.database.kind == "sqlite" and not application.settings.kmip.server
 
     def stop(self) -> None:
         """Give up the database."""

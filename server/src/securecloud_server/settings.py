@@ -77,8 +77,13 @@ def _is_master_key(value: Any) -> bool:
 
 
 _LISTEN = Check("host:port, for example 127.0.0.1:8443 or [::1]:8443", _is_listen)
+_LISTEN_OR_NONE = Check(
+    "host:port, for example kmip.example.org:5696",
+    lambda value: value == "" or _is_listen(value),
+)
 _HTTPS = Check("an https:// URL", _is_https_url)
 _PATH = Check("an absolute path", lambda value: isinstance(value, str) and value.startswith("/"))
+_PATH_OR_NONE = Check("an absolute path", lambda value: value == "" or _PATH.holds(value))
 _BOOLEAN = Check("true or false", lambda value: type(value) is bool)
 _DATABASE = Check("sqlite:////absolute/path or postgresql://…", _is_database_url)
 _MASTER_KEY = Check("file:/absolute/path or credential:NAME", _is_master_key)
@@ -114,8 +119,28 @@ class StorageSettings:
 class KeystoreSettings:
     """Which keystore holds the device keys, and where its master key comes from."""
 
-    type: str = _setting(_one_of("local"), "local")
+    type: str = _setting(_one_of("local", "kmip"), "local")
     master_key: str = _setting(_MASTER_KEY, "file:/var/lib/securecloud/server/master.key")
+
+
+@dataclass(frozen=True, slots=True)
+class KmipSettings:
+    """The KMIP server that keeps the device keys where `keystore.type` is kmip.
+
+    Empty for none. `timeout`: seconds for a connection, and for each answer.
+    """
+
+    server: str = _setting(_LISTEN_OR_NONE, "")
+    ca_file: str = _setting(_PATH_OR_NONE, "")
+    certificate: str = _setting(_PATH_OR_NONE, "")
+    key: str = _setting(_PATH_OR_NONE, "")
+    timeout: int = _setting(_integer(1, 60), 5)
+
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        """Return `server` in two parts; an IPv6 address without its brackets."""
+        parts = urlsplit(f"//{self.server}")
+        return parts.hostname or "", parts.port or 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +183,7 @@ class Settings:
     server: ServerSettings = field(default_factory=ServerSettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
     keystore: KeystoreSettings = field(default_factory=KeystoreSettings)
+    kmip: KmipSettings = field(default_factory=KmipSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     log: LogSettings = field(default_factory=LogSettings)
@@ -167,6 +193,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "server": ServerSettings,
     "storage": StorageSettings,
     "keystore": KeystoreSettings,
+    "kmip": KmipSettings,
     "policy": PolicySettings,
     "evidence": EvidenceSettings,
     "log": LogSettings,
@@ -182,9 +209,22 @@ def parse_settings(tree: object) -> Settings:
     sections: dict[str, Any] = {
         name: _section(name, cls, tree.get(name, {}), errors) for name, cls in _SECTIONS.items()
     }
+    errors += _missing_for_kmip(sections["keystore"], sections["kmip"])
     if errors:
         raise Invalid(errors)
     return Settings(**sections)
+
+
+def _missing_for_kmip(
+    keystore: KeystoreSettings | None, kmip: KmipSettings | None
+) -> list[FieldError]:
+    if keystore is None or kmip is None or keystore.type != "kmip":
+        return []
+    return [
+        FieldError(f"kmip.{name}", "a value", "is required where keystore.type is kmip")
+        for name in ("server", "ca_file", "certificate", "key")
+        if not getattr(kmip, name)
+    ]
 
 
 def parse_toml(text: str) -> Settings:

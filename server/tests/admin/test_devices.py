@@ -41,7 +41,7 @@ def test_a_device_is_registered_with_a_key_of_its_own(server: Any, admin: Caller
     }
     assert admin.get("/devices/data") == answer.json
     key, device = server.key("data"), server.read(lambda tx: tx.devices.get("data"))
-    secret = server.application.keystore.fetch(key.reference, device.device_id, 1)
+    secret = server.application.keystores.active.fetch(key.reference, device.device_id, 1)
     assert len(secret) == 64
     assert admin.items("/audit-events?action=device.created")[0]["object"] == "device:data"
 

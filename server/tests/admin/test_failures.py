@@ -67,7 +67,7 @@ def test_a_database_that_cannot_be_used_is_named(
 def test_a_keystore_that_is_away_leaves_no_device(
     server: Any, machine: Any, admin: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keystore = type(server.application.keystore)
+    keystore = type(server.application.keystores.active)
     monkeypatch.setattr(keystore, "create", failing(Unavailable("the keystore does not answer")))
     body = {"agent": "web1", "volume": VOLUME}
     document = admin.refused("unavailable", "PUT", "/devices/data", body)

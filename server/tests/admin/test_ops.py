@@ -38,7 +38,8 @@ def test_not_ready_says_which_part_and_why(
     def fail(_self: Any) -> None:
         raise Unavailable("it is read-only")
 
-    owner = getattr(server.application, part)
+    application = server.application
+    owner = application.keystores.active if part == "keystore" else application.database
     with monkeypatch.context() as patch:
         patch.setattr(type(owner), "check", fail)
         server.http = app.web(server.application).test_client()

@@ -36,7 +36,9 @@ def busy(server: Any, machine: Any, admin: Caller) -> list[str]:
         created = admin.post(path, body)
         secrets.append(created["token"].split(".")[2])
     key, device = server.key("data"), server.read(lambda tx: tx.devices.get("data"))
-    secrets += written(server.application.keystore.fetch(key.reference, device.device_id, 1))
+    secrets += written(
+        server.application.keystores.active.fetch(key.reference, device.device_id, 1)
+    )
     secrets += written(key.reference)
     machine.facts["instance"] = {"id": "i", "user_data": USER_DATA}
     machine.ask("data", "many")

@@ -28,7 +28,7 @@ def test_a_keystore_that_cannot_be_used_is_named(
     def away(_self: Any) -> None:
         raise Unavailable("the keystore does not answer")
 
-    monkeypatch.setattr(type(server.application.keystore), "check", away)
+    monkeypatch.setattr(type(server.application.keystores.active), "check", away)
     assert admin.get("/server")["keystore"]["state"] == "the keystore does not answer"
 
 

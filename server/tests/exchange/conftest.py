@@ -126,7 +126,7 @@ class Server:
             created_at=1,
             updated_at=1,
         )
-        keystore = self.application.keystore
+        keystore = self.application.keystores.active
         reference = keystore.create(device.device_id, 1)
         key = Key(device.device_id, 1, "pre_active", keystore.name, reference, 1)
 

@@ -21,7 +21,7 @@ def test_a_machine_that_the_policy_approves_gets_its_key(server: Any, machine: A
     decision = body.decisions[0]
     device = server.read(lambda tx: tx.devices.get("web1-data"))
     key = server.key("web1-data")
-    expected = server.application.keystore.fetch(key.reference, device.device_id, 1)
+    expected = server.application.keystores.active.fetch(key.reference, device.device_id, 1)
     assert (decision.outcome, decision.code) == ("granted", "approved")
     assert decision.key == expected
     assert decision.key_version == 1

@@ -175,7 +175,7 @@ class Life(RuleBasedStateMachine):
         if decision.key is not None:
             self.released += 1
             key = self.server.key(DEVICE)
-            fetch = self.server.application.keystore.fetch
+            fetch = self.server.application.keystores.active.fetch
             assert decision.key == fetch(key.reference, key.device_id, key.version)
         if ending == "release lost":
             machine.lineage = before

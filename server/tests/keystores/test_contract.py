@@ -1,14 +1,19 @@
 """What every keystore promises (`domain.ports.Keystore`)."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from securecloud_server.domain.errors import Unavailable
 from securecloud_server.domain.ports import Keystore
+from securecloud_server.keystores.kmip import KmipKeystore
+from securecloud_server.keystores.kmip_link import connector
 from securecloud_server.keystores.local import LocalKeystore
 from securecloud_server.keystores.master_key import MasterKey
 from securecloud_server.keystores.memory import MemoryKeystore
+
+from tests.support.kmip import KmipServer
 
 MASTER = bytes(range(32))
 MAKERS: dict[str, Callable[[], Keystore]] = {
@@ -17,13 +22,20 @@ MAKERS: dict[str, Callable[[], Keystore]] = {
 }
 
 
-@pytest.fixture(params=MAKERS)
-def keystore(request: pytest.FixtureRequest) -> Keystore:
-    return MAKERS[request.param]()
+@pytest.fixture(params=[*MAKERS, "kmip"])
+def keystore(request: pytest.FixtureRequest) -> Iterator[Keystore]:
+    if request.param != "kmip":
+        yield MAKERS[request.param]()
+        return
+    server: KmipServer = request.getfixturevalue("kmip_server")
+    context = server.pki.client_context()
+    keystore = KmipKeystore(connector(server.host, server.port, context, seconds=20))
+    yield keystore
+    keystore.close()
 
 
 def test_it_names_itself_as_the_records_will(keystore: Keystore) -> None:
-    assert keystore.name in MAKERS
+    assert keystore.name in {*MAKERS, "kmip"}
 
 
 def test_a_key_comes_back_and_is_64_octets(keystore: Keystore) -> None:
@@ -68,6 +80,17 @@ def test_destroy_can_be_repeated(keystore: Keystore) -> None:
     reference = keystore.create("dev-1", 1)
     keystore.destroy(reference)
     keystore.destroy(reference)
+
+
+def test_threads_get_their_own_keys(keystore: Keystore) -> None:
+    """PyKMIP's client, shared by eight threads, gave two of three the key of another."""
+    names = [f"dev-{number}" for number in range(20)]
+    references = {name: keystore.create(name, 1) for name in names}
+    keys = {name: keystore.fetch(references[name], name, 1) for name in names}
+    asked = names * 10
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda name: keystore.fetch(references[name], name, 1), asked))
+    assert found == [keys[name] for name in asked]
 
 
 def test_a_healthy_keystore_checks(keystore: Keystore) -> None:

@@ -70,6 +70,8 @@ def _secret_files(settings: Settings) -> Iterator[Path]:
     scheme, _, key = settings.keystore.master_key.partition(":")
     if scheme == "file":
         yield Path(key)
+    if settings.keystore.type == "kmip":
+        yield Path(settings.kmip.key)
 
 
 def _certificate(settings: Settings) -> str:
@@ -129,7 +131,7 @@ def _database(settings: Settings) -> str:
     application = app.build(settings)
     try:
         application.database.check()
-        application.keystore.check()
+        application.keystores.active.check()
         version = application.database.schema_version()
         kind = application.database.kind
     finally:

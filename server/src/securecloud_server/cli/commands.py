@@ -10,6 +10,7 @@ from securecloud_server.cli.configure import configure
 from securecloud_server.cli.db import db
 from securecloud_server.cli.doctor import doctor
 from securecloud_server.cli.init import init
+from securecloud_server.cli.keystores import keystore
 from securecloud_server.cli.policies import policy
 from securecloud_server.cli.serve import serve
 from securecloud_server.cli.tokens import token
@@ -32,5 +33,5 @@ def cli(context: click.Context, config: Path) -> None:
     context.obj = config
 
 
-for command in (configure, init, serve, db, doctor, token, policy, audit):
+for command in (configure, init, serve, db, doctor, token, policy, keystore, audit):
     cli.add_command(command)

@@ -204,6 +204,9 @@ class Keystore(Protocol):
     def create(self, device_id: str, version: int) -> bytes:
         """Make a fresh key and return its reference."""
 
+    def adopt(self, key: bytes, device_id: str, version: int) -> bytes:
+        """Keep a key (64 octets) that was made elsewhere, and return its reference."""
+
     def fetch(self, reference: bytes, device_id: str, version: int) -> bytes:
         """Return the key; Unavailable when the store is away or the reference does not open."""
 
@@ -212,6 +215,9 @@ class Keystore(Protocol):
 
     def check(self) -> None:
         """Raise Unavailable unless keys can be created and fetched now."""
+
+    def close(self) -> None:
+        """Give up all connections."""
 
 
 class Sealer(Protocol):

@@ -22,7 +22,10 @@ class LocalKeystore:
 
     def create(self, device_id: str, version: int) -> bytes:
         """Make a fresh key and return it sealed, bound to device and version."""
-        key = self._random(DEVICE_KEY_BYTES)
+        return self.adopt(self._random(DEVICE_KEY_BYTES), device_id, version)
+
+    def adopt(self, key: bytes, device_id: str, version: int) -> bytes:
+        """Return the key sealed, bound to device and version."""
         return self._master_key.seal(key, _PURPOSE, device_id, str(version))
 
     def fetch(self, reference: bytes, device_id: str, version: int) -> bytes:
@@ -31,6 +34,9 @@ class LocalKeystore:
 
     def destroy(self, reference: bytes) -> None:
         """Do nothing: the key is gone when the caller forgets the reference."""
+
+    def close(self) -> None:
+        """Do nothing."""
 
     def check(self) -> None:
         """Raise Unavailable unless a key can be sealed and opened."""

@@ -20,9 +20,13 @@ class MemoryKeystore:
 
     def create(self, device_id: str, version: int) -> bytes:
         """Make a fresh key and return its reference."""
+        return self.adopt(self._random(DEVICE_KEY_BYTES), device_id, version)
+
+    def adopt(self, key: bytes, device_id: str, version: int) -> bytes:
+        """Keep the key and return its reference."""
         self.check()
         reference = self._random(16)
-        self._keys[reference] = (device_id, version, self._random(DEVICE_KEY_BYTES))
+        self._keys[reference] = (device_id, version, key)
         return reference
 
     def fetch(self, reference: bytes, device_id: str, version: int) -> bytes:
@@ -37,6 +41,9 @@ class MemoryKeystore:
         """Forget the key."""
         self.check()
         self._keys.pop(reference, None)
+
+    def close(self) -> None:
+        """Do nothing."""
 
     def check(self) -> None:
         """Raise Unavailable while the keystore is away."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from securecloud_server.domain.ports import Keystore
+from securecloud_server.domain.keystores import Keystores
 from securecloud_server.services.admin import Ports
 from securecloud_server.services.agents import AgentService
 from securecloud_server.services.api_tokens import ApiTokenService
@@ -37,7 +37,7 @@ class Administration:
 
 
 def administration(
-    ports: Ports, keystore: Keystore, fingerprint: str, approval_lifetime: int
+    ports: Ports, keystores: Keystores, fingerprint: str, approval_lifetime: int
 ) -> Administration:
     """Return the services; `fingerprint` is the server's, `approval_lifetime` in seconds."""
     return Administration(
@@ -45,12 +45,12 @@ def administration(
         policies=PolicyService(ports),
         policy_replay=PolicyReplay(ports),
         device_groups=DeviceGroupService(ports),
-        devices=DeviceService(ports, keystore),
+        devices=DeviceService(ports, keystores),
         evidence=EvidenceService(ports),
         agents=AgentService(ports),
         enrollment_tokens=EnrollmentTokenService(ports, fingerprint),
         key_requests=KeyRequestService(ports, approval_lifetime),
-        keys=KeyService(ports, keystore),
+        keys=KeyService(ports, keystores),
         api_tokens=ApiTokenService(ports),
         audit=AuditService(ports),
         refusals=RefusalLog(ports),

@@ -7,8 +7,9 @@ from typing import Any
 
 from securecloud_server.domain import requests as life
 from securecloud_server.domain.errors import Conflict, FieldError
+from securecloud_server.domain.keystores import Keystores
 from securecloud_server.domain.names import is_name, name_errors, reason_errors, require
-from securecloud_server.domain.ports import Keystore, Transaction
+from securecloud_server.domain.ports import Transaction
 from securecloud_server.domain.preconditions import ALWAYS, Precondition
 from securecloud_server.domain.privileges import Privilege, authorize
 from securecloud_server.domain.records import Actor, Device, DeviceState, Key
@@ -55,9 +56,9 @@ def tag(device: Device) -> str:
 class DeviceService:
     """Reads and edits devices."""
 
-    def __init__(self, ports: Ports, keystore: Keystore) -> None:
+    def __init__(self, ports: Ports, keystores: Keystores) -> None:
         self._ports = ports
-        self._keystore = keystore
+        self._keystores = keystores
 
     def get(self, actor: Actor, name: str) -> DeviceReport:
         """Return the device."""
@@ -93,7 +94,7 @@ class DeviceService:
             if tx.devices.get(name) is not None:
                 return None
         device_id = str(uuid.UUID(bytes=self._ports.random(16), version=4))
-        return device_id, self._keystore.create(device_id, 1)
+        return device_id, self._keystores.active.create(device_id, 1)
 
     def _put(
         self,
@@ -134,7 +135,8 @@ class DeviceService:
             updated_at=now,
         )
         tx.devices.add(device)
-        tx.keys.put(Key(device_id, 1, "pre_active", self._keystore.name, reference, now))
+        keystore = self._keystores.active.name
+        tx.keys.put(Key(device_id, 1, "pre_active", keystore, reference, now))
         details = {"device_id": device_id, "agent": text.agent, "key_version": 1}
         log(tx, actor, "device.created", f"device:{name}", details)
         return _reports(tx, [device])[0]
@@ -187,7 +189,7 @@ class DeviceService:
 
         key = self._ports.database.write(work)
         if key is not None and key.reference:
-            self._keystore.destroy(key.reference)
+            self._keystores.of(key).destroy(key.reference)
 
     def _close_request(self, tx: Transaction, actor: Actor, device: Device) -> None:
         """Revoke what nobody needs to decide or can use any more."""

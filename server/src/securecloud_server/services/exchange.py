@@ -11,7 +11,8 @@ from securecloud_protocol.errors import ErrorCode, ProtocolError
 from securecloud_protocol.server import OpenedHello, Responder
 
 from securecloud_server.domain.errors import Unavailable
-from securecloud_server.domain.ports import Clock, Database, Keystore, RandomSource, Transaction
+from securecloud_server.domain.keystores import Keystores
+from securecloud_server.domain.ports import Clock, Database, RandomSource, Transaction
 from securecloud_server.domain.records import Actor, Agent, AuditEvent
 from securecloud_server.services.exchange_ack import Acknowledgement
 from securecloud_server.services.exchange_identities import Identities, Refused
@@ -55,7 +56,7 @@ class ExchangeService:
     def __init__(
         self,
         database: Database,
-        keystore: Keystore,
+        keystores: Keystores,
         responder: Responder,
         clock: Clock,
         random: RandomSource,
@@ -68,7 +69,7 @@ class ExchangeService:
         self._responder = responder
         self._clock = clock
         self._times = times
-        self._release = Release(database, keystore, responder, random, times, history, observe)
+        self._release = Release(database, keystores, responder, random, times, history, observe)
         self._acknowledgement = Acknowledgement(database, responder, acknowledged)
 
     def hello(self, data: bytes, source: str) -> bytes:

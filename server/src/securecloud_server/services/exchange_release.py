@@ -11,7 +11,8 @@ from securecloud_protocol.server import ACK_LIFETIME, OpenedEvidence, Responder
 
 from securecloud_server.domain.errors import Conflict, Unavailable
 from securecloud_server.domain.ids import uuid7_after
-from securecloud_server.domain.ports import Database, Keystore, RandomSource, Transaction
+from securecloud_server.domain.keystores import Keystores
+from securecloud_server.domain.ports import Database, RandomSource, Transaction
 from securecloud_server.domain.records import Actor, Agent, DeviceState, Session
 from securecloud_server.domain.volume_states import after_exchange
 from securecloud_server.domain.volumes import source_of
@@ -73,7 +74,7 @@ class Release:
     def __init__(
         self,
         database: Database,
-        keystore: Keystore,
+        keystores: Keystores,
         responder: Responder,
         random: RandomSource,
         times: Times,
@@ -81,7 +82,7 @@ class Release:
         observed: Callable[[str, str], None],
     ) -> None:
         self._database = database
-        self._keystore = keystore
+        self._keystores = keystores
         self._responder = responder
         self._random = random
         self._times = times
@@ -159,9 +160,7 @@ class Release:
         key = verdict.case.view.key
         if key is None:
             raise Unavailable("the device has no key")
-        if key.keystore != self._keystore.name:
-            raise Unavailable(f"the key is in keystore {key.keystore}, which is not configured")
-        return self._keystore.fetch(key.reference, key.device_id, key.version)
+        return self._keystores.of(key).fetch(key.reference, key.device_id, key.version)
 
     def _lineage(self, inquiry: Inquiry) -> bytes:
         return lineage_tag(inquiry.opened.session_id) + self._random(

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 
 from securecloud_server.domain import requests as life
 from securecloud_server.domain.errors import Conflict, NotFound
+from securecloud_server.domain.keystores import Keystores
 from securecloud_server.domain.names import reason_errors, require
-from securecloud_server.domain.ports import Keystore, Transaction
+from securecloud_server.domain.ports import Transaction
 from securecloud_server.domain.privileges import Privilege, authorize
 from securecloud_server.domain.records import Actor, Device, Key
 from securecloud_server.services.admin import Ports, found, log
@@ -28,9 +29,9 @@ DESTROY = Step("key.destroyed", frozenset({"deactivated"}), "destroyed")
 class KeyService:
     """Shows and changes the state of keys; nobody ever sees one."""
 
-    def __init__(self, ports: Ports, keystore: Keystore) -> None:
+    def __init__(self, ports: Ports, keystores: Keystores) -> None:
         self._ports = ports
-        self._keystore = keystore
+        self._keystores = keystores
 
     def get(self, actor: Actor, device: str) -> Key:
         """Return the newest version of the device's key."""
@@ -49,7 +50,7 @@ class KeyService:
     def destroy(self, actor: Actor, device: str, reason: str) -> Key:
         """Erase a deactivated key; what it encrypts is lost for ever."""
         key = self._step(actor, device, DESTROY, reason)
-        self._keystore.destroy(key.reference)
+        self._keystores.of(key).destroy(key.reference)
         return key
 
     def _step(self, actor: Actor, device: str, step: Step, reason: str) -> Key:

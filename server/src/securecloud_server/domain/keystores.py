@@ -1,0 +1,31 @@
+"""The keystores of a server: new keys go into one, each that is there is where its record says."""
+
+from dataclasses import dataclass
+
+from securecloud_server.domain.errors import Unavailable
+from securecloud_server.domain.ports import Keystore
+from securecloud_server.domain.records import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Keystores:
+    """`active` is where new keys go; `others` are reachable, for the keys that are there."""
+
+    active: Keystore
+    others: tuple[Keystore, ...] = ()
+
+    def of(self, key: Key) -> Keystore:
+        """Return where `key` is; Unavailable when that is not configured."""
+        return self.named(key.keystore)
+
+    def named(self, name: str) -> Keystore:
+        """Return the keystore of this name; Unavailable when it is not configured."""
+        for keystore in (self.active, *self.others):
+            if keystore.name == name:
+                return keystore
+        raise Unavailable(f"the key is in keystore {name}, which is not configured")
+
+    def close(self) -> None:
+        """Give up all connections."""
+        for keystore in (self.active, *self.others):
+            keystore.close()
