@@ -107,9 +107,30 @@ options:
         type: str
         choices:
           - local
+          - kmip
       master_key:
         description: V(file:/absolute/path) or V(credential:NAME), of systemd.
         type: str
+  kmip:
+    description:
+      - The KMIP server that keeps the device keys with O(keystore.type=kmip).
+    type: dict
+    suboptions:
+      server:
+        description: C(host:port).
+        type: str
+      ca_file:
+        description: Path of the certificates that vouch for it.
+        type: str
+      certificate:
+        description: Path of this server's certificate for it.
+        type: str
+      key:
+        description: Path of that certificate's key.
+        type: str
+      timeout:
+        description: Seconds for a connection, and for each answer.
+        type: int
   policy:
     description:
       - Times of the exchange with agents, in seconds.
@@ -222,8 +243,15 @@ SECTIONS: dict[str, dict[str, Any]] = {
     },
     "storage": {"url": {"type": "str"}},
     "keystore": {
-        "type": {"type": "str", "choices": ["local"]},
+        "type": {"type": "str", "choices": ["local", "kmip"]},
         "master_key": {"type": "str", "no_log": False},
+    },
+    "kmip": {
+        "server": {"type": "str"},
+        "ca_file": {"type": "str"},
+        "certificate": {"type": "str"},
+        "key": {"type": "str", "no_log": False},
+        "timeout": {"type": "int"},
     },
     "policy": {
         "session_lifetime": {"type": "int"},
