@@ -30,7 +30,7 @@ def server(kmip: KmipServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "ca_file": str(kmip.pki.ca_file),
         "certificate": str(certificate),
         "key": str(key),
-        "timeout": 2,
+        "timeout": 4,
     }
     with running_server(tmp_path_factory.mktemp("server"), kmip=settings) as live:
         live.ok("PUT", "/policies/approving", APPROVING)
