@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from securecloud_server.keystores.local import LocalKeystore
-from securecloud_server.keystores.master_key import load_master_key
+from securecloud_server.keystores.master_key import load_key_ring
 
 from tests.boot.guests import Guest
 
@@ -16,7 +16,7 @@ class Keys:
     """Device keys out of the server, and volume keys out of the disks that they open."""
 
     def __init__(self, database: Path, master_key: Path) -> None:
-        keystore = LocalKeystore(load_master_key(f"file:{master_key}"))
+        keystore = LocalKeystore(load_key_ring(f"file:{master_key}", ""))
         query = """
             SELECT devices.name, keys.device_id, keys.version, keys.reference
             FROM keys JOIN devices ON devices.device_id = keys.device_id

@@ -1,5 +1,6 @@
 """Puts the parts together. Nothing else chooses an adapter."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -18,15 +19,15 @@ from securecloud_server.domain.keystores import Keystores
 from securecloud_server.domain.ports import Clock, Keystore, RandomSource
 from securecloud_server.domain.privileges import Privilege, authorize
 from securecloud_server.keystores.local import LocalKeystore
-from securecloud_server.keystores.master_key import (
-    MasterKey,
-    load_master_key,
-)
+from securecloud_server.keystores.master_key import KeyRing, load_key_ring
 from securecloud_server.services.admin import Ports
 from securecloud_server.services.administration import Administration, administration
 from securecloud_server.services.exchange import ExchangeService, ExchangeTimes
 from securecloud_server.services.exchange_enrolment import EnrolmentService
 from securecloud_server.services.exchange_housekeeping import Housekeeping
+from securecloud_server.services.key_care import KeyCare
+from securecloud_server.services.key_proof import KeyProof, Proof
+from securecloud_server.services.rewrapping import Rewrapping
 from securecloud_server.settings import Settings
 from securecloud_server.storage import migrations
 from securecloud_server.storage.database import (
@@ -35,13 +36,15 @@ from securecloud_server.storage.database import (
     make_engine,
     open_database,
 )
-from securecloud_server.storage.identity import load_identity
+from securecloud_server.storage.identity import load_identity, renew_identity
 from securecloud_server.web.admin import About, admin_flask
 from securecloud_server.web.agent_api import PREFIX, agent_api
 from securecloud_server.web.auth import bearer
 from securecloud_server.web.http import Handler, by_prefix
 from securecloud_server.web.ops import Checks, Metrics, ops
 from securecloud_server.web.wsgi import wsgi_handler
+
+_LOG = logging.getLogger("securecloud.app")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,9 @@ class Application:
     exchange: ExchangeService
     enrolment: EnrolmentService
     housekeeping: Housekeeping
+    rewrapping: Rewrapping
+    key_proof: KeyProof
+    key_care: KeyCare
     admin: Administration
 
     @property
@@ -83,12 +89,16 @@ def build(
     `certificates` (DER) are those under which agents see this server: see `load_certificates`.
     Commands that answer no agents need none.
     """
-    master_key = load_master_key(settings.keystore.master_key, random)
-    keys = _identity(settings, master_key)
+    key_ring = load_key_ring(
+        settings.keystore.master_key, settings.keystore.previous_master_key, random
+    )
+    keys = _identity(settings, key_ring)
     responder = Responder(keys, certificates, random)
     database = open_database(settings.storage.url, responder.sign_audit_head, clock)
-    keystores = _keystores(settings, master_key, random)
+    keystores = _keystores(settings, key_ring, random)
     metrics = Metrics()
+    rewrapping = Rewrapping(database, keystores, partial(_renew_identity, settings, key_ring))
+    proof = KeyProof(database, keystores)
     return Application(
         settings=settings,
         database=database,
@@ -110,6 +120,9 @@ def build(
         ),
         enrolment=EnrolmentService(database, responder, clock, random),
         housekeeping=Housekeeping(database, clock, settings.evidence.days),
+        rewrapping=rewrapping,
+        key_proof=proof,
+        key_care=KeyCare(rewrapping, proof, clock, partial(_proven, metrics)),
         admin=administration(
             Ports(database, clock, random),
             keystores,
@@ -119,9 +132,9 @@ def build(
     )
 
 
-def _keystores(settings: Settings, master_key: MasterKey, random: RandomSource) -> Keystores:
+def _keystores(settings: Settings, key_ring: KeyRing, random: RandomSource) -> Keystores:
     """Return all that are configured: keys are moved while both kinds are."""
-    local = LocalKeystore(master_key, random)
+    local = LocalKeystore(key_ring, random)
     if not settings.kmip.server:
         return Keystores(local)
     kmip = _kmip(settings, random)
@@ -214,7 +227,7 @@ def load_certificates(path: str) -> list[bytes]:
     return [leaf.public_bytes(Encoding.DER)]
 
 
-def _identity(settings: Settings, master_key: MasterKey) -> ServerKeys:
+def _identity(settings: Settings, key_ring: KeyRing) -> ServerKeys:
     if is_absent(settings.storage.url):
         raise Unavailable("there is no database; run securecloud-server init")
     engine = make_engine(settings.storage.url)
@@ -225,9 +238,23 @@ def _identity(settings: Settings, master_key: MasterKey) -> ServerKeys:
                 f"the database has schema version {version}, this server needs "
                 f"{migrations.LATEST}; run securecloud-server db upgrade"
             )
-        keys = load_identity(engine, master_key)
+        keys = load_identity(engine, key_ring)
     finally:
         engine.dispose()
     if keys is None:
         raise Unavailable("the server has no identity; run securecloud-server init")
     return keys
+
+
+def _renew_identity(settings: Settings, key_ring: KeyRing, check: bool) -> bool:
+    engine = make_engine(settings.storage.url)
+    try:
+        return renew_identity(engine, key_ring, check=check)
+    finally:
+        engine.dispose()
+
+
+def _proven(metrics: Metrics, proof: Proof) -> None:
+    metrics.unavailable_keys(len(proof.failed))
+    for device, reason in proof.failed.items():
+        _LOG.error("a key cannot be fetched", extra={"device": device, "cause": reason})

@@ -11,8 +11,9 @@ from securecloud_server.domain.errors import Unavailable
 from securecloud_server.domain.ports import Clock
 from securecloud_server.domain.records import Actor
 from securecloud_server.keystores.master_key import (
+    KeyRing,
     create_master_key,
-    load_master_key,
+    load_key_ring,
     master_key_path,
 )
 from securecloud_server.settings import Settings
@@ -39,14 +40,14 @@ def prepare(settings: Settings, *, check: bool = False, clock: Clock = time.time
     created = []
     if create_master_key(settings.keystore.master_key):
         created.append("master key")
-    master_key = load_master_key(settings.keystore.master_key)
+    key_ring = _key_ring(settings)
     engine = make_engine(settings.storage.url)
     try:
         created += [f"schema version {number}" for number in migrations.upgrade(engine)]
-        keys = load_identity(engine, master_key)
+        keys = load_identity(engine, key_ring)
         if keys is None:
             fresh = generate_keys(str(uuid.uuid4()))
-            keys = store_identity(engine, master_key, fresh, int(clock()))
+            keys = store_identity(engine, key_ring, fresh, int(clock()))
             created.append("server identity")
         version = migrations.schema_version(engine)
     finally:
@@ -105,13 +106,17 @@ def _missing(settings: Settings) -> Prepared:
         version = migrations.schema_version(engine)
         keys = None
         if version:
-            keys = load_identity(engine, load_master_key(settings.keystore.master_key))
+            keys = load_identity(engine, _key_ring(settings))
     finally:
         engine.dispose()
     if keys is None:
         return Prepared((*_schemas_behind(version), *records), None, None, version)
     fingerprint = Responder(keys, ()).fingerprint
     return Prepared(_schemas_behind(version), keys.server_id, fingerprint, version)
+
+
+def _key_ring(settings: Settings) -> KeyRing:
+    return load_key_ring(settings.keystore.master_key, settings.keystore.previous_master_key)
 
 
 def _schemas_behind(version: int) -> tuple[str, ...]:

@@ -120,10 +120,11 @@ class Node:
 
     def _keep_house(self, application: app.Application) -> None:
         while not self._stopping.wait(_HOUSEKEEPING_SECONDS):
-            try:
-                application.housekeeping.run()
-            except DomainError as error:
-                _LOG.error("housekeeping failed", extra={"cause": str(error)})
+            for chore in (application.housekeeping.run, application.key_care.run):
+                try:
+                    chore()
+                except DomainError as error:
+                    _LOG.error("housekeeping failed", extra={"cause": str(error)})
 
 
 def _adapter(settings: Settings, parent: int) -> RsgiAdapter:

@@ -87,6 +87,9 @@ _PATH_OR_NONE = Check("an absolute path", lambda value: value == "" or _PATH.hol
 _BOOLEAN = Check("true or false", lambda value: type(value) is bool)
 _DATABASE = Check("sqlite:////absolute/path or postgresql://…", _is_database_url)
 _MASTER_KEY = Check("file:/absolute/path or credential:NAME", _is_master_key)
+_MASTER_KEY_OR_NONE = Check(
+    "file:/absolute/path or credential:NAME", lambda value: value == "" or _is_master_key(value)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +120,14 @@ class StorageSettings:
 
 @dataclass(frozen=True, slots=True)
 class KeystoreSettings:
-    """Which keystore holds the device keys, and where its master key comes from."""
+    """Which keystore holds the device keys, and where its master key comes from.
+
+    The previous one is empty, except while the master key is being replaced.
+    """
 
     type: str = _setting(_one_of("local", "kmip"), "local")
     master_key: str = _setting(_MASTER_KEY, "file:/var/lib/securecloud/server/master.key")
+    previous_master_key: str = _setting(_MASTER_KEY_OR_NONE, "")
 
 
 @dataclass(frozen=True, slots=True)

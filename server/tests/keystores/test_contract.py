@@ -10,14 +10,14 @@ from securecloud_server.domain.ports import Keystore
 from securecloud_server.keystores.kmip import KmipKeystore
 from securecloud_server.keystores.kmip_link import connector
 from securecloud_server.keystores.local import LocalKeystore
-from securecloud_server.keystores.master_key import MasterKey
+from securecloud_server.keystores.master_key import KeyRing, MasterKey
 from securecloud_server.keystores.memory import MemoryKeystore
 
 from tests.support.kmip import KmipServer
 
 MASTER = bytes(range(32))
 MAKERS: dict[str, Callable[[], Keystore]] = {
-    "local": lambda: LocalKeystore(MasterKey(MASTER)),
+    "local": lambda: LocalKeystore(KeyRing(MasterKey(MASTER))),
     "memory": MemoryKeystore,
 }
 
@@ -108,21 +108,21 @@ def test_no_refusal_shows_a_key(keystore: Keystore) -> None:
 
 
 def test_another_master_key_opens_nothing_and_is_named() -> None:
-    reference = LocalKeystore(MasterKey(MASTER)).create("dev-1", 1)
-    other = LocalKeystore(MasterKey(bytes(32)))
+    reference = LocalKeystore(KeyRing(MasterKey(MASTER))).create("dev-1", 1)
+    other = LocalKeystore(KeyRing(MasterKey(bytes(32))))
     with pytest.raises(Unavailable, match="another master key"):
         other.fetch(reference, "dev-1", 1)
 
 
 def test_a_reference_of_the_local_keystore_is_not_the_key() -> None:
-    keystore = LocalKeystore(MasterKey(MASTER))
+    keystore = LocalKeystore(KeyRing(MasterKey(MASTER)))
     reference = keystore.create("dev-1", 1)
     assert keystore.fetch(reference, "dev-1", 1) not in reference
 
 
 def test_a_random_source_that_gives_zeros_is_noticed() -> None:
     with pytest.raises(Unavailable, match="random"):
-        LocalKeystore(MasterKey(MASTER), bytes).check()
+        LocalKeystore(KeyRing(MasterKey(MASTER)), bytes).check()
 
 
 def test_a_keystore_that_is_away_says_so() -> None:

@@ -67,9 +67,10 @@ def _permissions(settings: Settings) -> str:
 
 def _secret_files(settings: Settings) -> Iterator[Path]:
     yield Path(settings.server.tls_key)
-    scheme, _, key = settings.keystore.master_key.partition(":")
-    if scheme == "file":
-        yield Path(key)
+    for source in (settings.keystore.master_key, settings.keystore.previous_master_key):
+        scheme, _, key = source.partition(":")
+        if scheme == "file":
+            yield Path(key)
     if settings.keystore.type == "kmip":
         yield Path(settings.kmip.key)
 

@@ -1,4 +1,4 @@
-"""`keystore`: where keys are, and moving them."""
+"""`keystore`: where keys are, moving them, and what wraps them."""
 
 from pathlib import Path
 
@@ -49,11 +49,69 @@ def migrate(context: click.Context, to: str, check: bool, as_json: bool) -> None
         done = migration.run(this_user(), to, _progress)
     finally:
         application.close()
-    for device, problem in done.failed.items():
-        say(f"{device}: {problem}")
+    _tell_failed(done.failed)
     if as_json:
         print_json({"changed": done.moved > 0, "moved": done.moved, "failed": done.failed})
     else:
         say(f"{done.moved} keys were moved to {to}, {len(done.failed)} could not be")
     if done.failed:
         context.exit(1)
+
+
+@keystore.command()
+@check_option
+@json_option
+@click.pass_context
+def rewrap(context: click.Context, check: bool, as_json: bool) -> None:
+    """Wrap everything under the present master key, while the servers serve.
+
+    They do so by themselves within a minute after a start with keystore.previous_master_key; that
+    setting can be emptied, and the previous key destroyed, when nothing is left.
+    """
+    from securecloud_server import app
+
+    application = app.build(load_settings(context.obj))
+    try:
+        if check:
+            left = application.rewrapping.left()
+            if as_json:
+                print_json({"changed": left > 0, "left": left})
+            else:
+                say(f"{left} values are wrapped under the previous master key")
+            return
+        done = application.rewrapping.run(this_user(), _progress)
+    finally:
+        application.close()
+    _tell_failed(done.failed)
+    if as_json:
+        print_json({"changed": done.renewed > 0, "renewed": done.renewed, "failed": done.failed})
+    else:
+        say(f"{done.renewed} values were wrapped anew, {len(done.failed)} could not be")
+    if done.failed:
+        context.exit(1)
+
+
+@keystore.command()
+@json_option
+@click.pass_context
+def prove(context: click.Context, as_json: bool) -> None:
+    """Fetch every key and forget it, to know that all can be. The servers do so every day."""
+    from securecloud_server import app
+
+    application = app.build(load_settings(context.obj))
+    try:
+        proof = application.key_proof.run(this_user(), _progress)
+    finally:
+        application.close()
+    _tell_failed(proof.failed)
+    if as_json:
+        print_json({"keys": proof.tried, "failed": proof.failed})
+    else:
+        say(f"{proof.tried} keys were tried, {len(proof.failed)} cannot be fetched")
+    if proof.failed:
+        context.exit(1)
+
+
+def _tell_failed(failed: dict[str, str]) -> None:
+    for device, problem in failed.items():
+        say(f"{device}: {problem}")

@@ -88,6 +88,9 @@ class KeyStoreRecords(Protocol):
     def current(self, device_ids: Sequence[str]) -> Mapping[str, Key]:
         """Return each device's highest version, by device id."""
 
+    def versions(self, device_ids: Sequence[str]) -> Sequence[Key]:
+        """Return all versions of each device, those of one device in their order."""
+
     def put(self, key: Key) -> None:
         """Insert or overwrite this version."""
 
@@ -210,6 +213,12 @@ class Keystore(Protocol):
     def fetch(self, reference: bytes, device_id: str, version: int) -> bytes:
         """Return the key; Unavailable when the store is away or the reference does not open."""
 
+    def renew(self, reference: bytes, device_id: str, version: int) -> bytes | None:
+        """Return another reference to the same key where this one is going out of use, else None.
+
+        Unavailable when it does not open.
+        """
+
     def destroy(self, reference: bytes) -> None:
         """Make the key unrecoverable where this store can; the caller forgets the reference."""
 
@@ -228,3 +237,6 @@ class Sealer(Protocol):
 
     def open(self, sealed: bytes, purpose: str, *context: str) -> bytes:
         """Return the secret; Unavailable when this key, purpose or context is another."""
+
+    def renew(self, sealed: bytes, purpose: str, *context: str) -> bytes | None:
+        """Return it sealed anew where the master key was replaced since, else None."""

@@ -65,6 +65,9 @@ class KmipKeystore:
             raise Unavailable("device key: what the KMIP server has is not of this device")
         return key
 
+    def renew(self, _reference: bytes, _device_id: str, _version: int) -> None:
+        """Do nothing: an identifier stays what it is."""
+
     def destroy(self, reference: bytes) -> None:
         """Deactivate and destroy the key; does nothing where it is gone."""
         _, identifier = _parts(reference)

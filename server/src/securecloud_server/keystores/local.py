@@ -32,6 +32,10 @@ class LocalKeystore:
         """Return the key (64 octets)."""
         return self._master_key.open(reference, _PURPOSE, device_id, str(version))
 
+    def renew(self, reference: bytes, device_id: str, version: int) -> bytes | None:
+        """Return the key sealed anew where the master key was replaced since, else None."""
+        return self._master_key.renew(reference, _PURPOSE, device_id, str(version))
+
     def destroy(self, reference: bytes) -> None:
         """Do nothing: the key is gone when the caller forgets the reference."""
 

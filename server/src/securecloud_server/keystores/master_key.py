@@ -1,4 +1,4 @@
-"""The master key: where it comes from, and sealing under it.
+"""The master key: where it comes from, sealing under it, and what was sealed under the one before.
 
 A sealed value is: format (1 octet), check value of the master key (4), nonce (12), AES-256-GCM
 ciphertext with tag. Its associated data are format, purpose and context, each length-prefixed.
@@ -40,6 +40,10 @@ class MasterKey:
     def __repr__(self) -> str:
         return "MasterKey()"
 
+    def sealed_here(self, sealed: bytes) -> bool:
+        """Say whether it was this key, by its check value, under which a value was sealed."""
+        return sealed[len(_FORMAT) : len(_FORMAT) + _CHECK_BYTES] == self._check
+
     def seal(self, secret: bytes, purpose: str, *context: str) -> bytes:
         """Return `secret` encrypted and bound to its purpose and context."""
         nonce = self._random(_NONCE_BYTES)
@@ -50,7 +54,7 @@ class MasterKey:
         """Return the secret; Unavailable when this key, purpose or context is another."""
         if sealed[:1] != _FORMAT:
             raise Unavailable(f"{purpose}: not a value that this version sealed")
-        if sealed[1 : 1 + _CHECK_BYTES] != self._check:
+        if not self.sealed_here(sealed):
             raise Unavailable(f"{purpose}: sealed under another master key")
         nonce = sealed[1 + _CHECK_BYTES : _HEADER_BYTES]
         try:
@@ -61,6 +65,46 @@ class MasterKey:
             raise Unavailable(
                 f"{purpose}: does not open; it is damaged or of another object"
             ) from None
+
+
+class KeyRing:
+    """`ports.Sealer` under the present master key; opens what is still under the previous one."""
+
+    def __init__(self, present: MasterKey, previous: MasterKey | None = None) -> None:
+        self._present = present
+        self._previous = previous
+
+    def seal(self, secret: bytes, purpose: str, *context: str) -> bytes:
+        """Return `secret` encrypted and bound to its purpose and context."""
+        return self._present.seal(secret, purpose, *context)
+
+    def open(self, sealed: bytes, purpose: str, *context: str) -> bytes:
+        """Return the secret; Unavailable when neither key, or purpose or context, is right."""
+        key = self._previous if self._is_behind(sealed) else None
+        return (key or self._present).open(sealed, purpose, *context)
+
+    def renew(self, sealed: bytes, purpose: str, *context: str) -> bytes | None:
+        """Return a value that is sealed under the previous key sealed anew; None for any other."""
+        if not self._is_behind(sealed):
+            return None
+        return self.seal(self.open(sealed, purpose, *context), purpose, *context)
+
+    def _is_behind(self, sealed: bytes) -> bool:
+        return self._previous is not None and self._previous.sealed_here(sealed)
+
+
+def load_key_ring(present: str, previous: str, random: RandomSource = os.urandom) -> KeyRing:
+    """Return the keys of both sources; `previous` is empty except while it is being replaced.
+
+    Unavailable when one is missing, malformed or readable by others, or both are one.
+    """
+    key = load_master_key(present, random)
+    if not previous:
+        return KeyRing(key)
+    before = load_master_key(previous, random)
+    if before.sealed_here(key.seal(b"", "probe")):
+        raise Unavailable("keystore.previous_master_key is the same key as keystore.master_key")
+    return KeyRing(key, before)
 
 
 def load_master_key(source: str, random: RandomSource = os.urandom) -> MasterKey:

@@ -37,6 +37,9 @@ class MemoryKeystore:
             raise Unavailable("device key: there is none under this reference")
         return key
 
+    def renew(self, _reference: bytes, _device_id: str, _version: int) -> None:
+        """Do nothing: nothing here goes out of use."""
+
     def destroy(self, reference: bytes) -> None:
         """Forget the key."""
         self.check()

@@ -5,7 +5,6 @@ points its record there; then the first store destroys it. Killed in between, at
 no record points to stays in a store; the key itself is always where its record says.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hmac import compare_digest
 
@@ -14,11 +13,7 @@ from securecloud_server.domain.keystores import Keystores
 from securecloud_server.domain.ports import Database, Keystore, Transaction
 from securecloud_server.domain.records import Actor, Key
 from securecloud_server.services.admin import log
-
-_PAGE = 100
-
-Progress = Callable[[int, int], None]
-"""Told how many keys were seen to, of how many."""
+from securecloud_server.services.every_key import Progress, every_key, unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +51,8 @@ class KeyMigration:
         return Migrated(moved, failed)
 
     def _left(self, target: str) -> list[tuple[str, Key]]:
-        found: list[tuple[str, Key]] = []
         with self._database.read() as tx:
-            after = None
-            while devices := tx.devices.page(after, _PAGE, {}):
-                keys = tx.keys.current([device.device_id for device in devices])
-                found += [(d.name, keys[d.device_id]) for d in devices if d.device_id in keys]
-                after = devices[-1].name
-        return [
-            (device, key)
-            for device, key in found
-            if key.keystore != target and key.state != "destroyed"
-        ]
+            return [(d.name, key) for d, key in every_key(tx) if key.keystore != target]
 
     def _move(self, actor: Actor, device: str, key: Key, store: Keystore) -> bool:
         source = self._keystores.of(key)
@@ -86,8 +71,8 @@ class KeyMigration:
 
 def _point(tx: Transaction, actor: Actor, device: str, before: Key, after: Key) -> bool:
     """Point the record to where the key is now, unless it is another by now."""
-    now = tx.keys.current([before.device_id]).get(before.device_id)
-    if now is None or (now.version, now.reference) != (before.version, before.reference):
+    now = unchanged(tx, before)
+    if now is None:
         return False
     # Its state may have changed meanwhile, and stays as it is.
     tx.keys.put(replace(now, keystore=after.keystore, reference=after.reference))

@@ -4,7 +4,7 @@ import json
 
 from securecloud_protocol.encoding import b64u_decode, b64u_encode
 from securecloud_protocol.server import ServerKeys
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, insert, select, update
 
 from securecloud_server.domain.errors import Unavailable
 from securecloud_server.domain.ports import Sealer
@@ -47,6 +47,23 @@ def store_identity(engine: Engine, sealer: Sealer, keys: ServerKeys, now: int) -
     if stored is None:
         raise Unavailable("the server identity was not stored")
     return stored
+
+
+def renew_identity(engine: Engine, sealer: Sealer, *, check: bool = False) -> bool:
+    """Seal the identity anew where the master key was replaced since; return whether it was.
+
+    With `check`, only say whether it is to be.
+    """
+    dialect = dialect_of(engine)
+    with explained(dialect), engine.connect() as connection:
+        if not check:
+            connection.exec_driver_sql(dialect.begin_write)
+        row = connection.execute(select(SERVER_IDENTITY)).one_or_none()
+        fresh = row and sealer.renew(row.wrapped, _PURPOSE, row.server_id)
+        if fresh and not check:
+            connection.execute(update(SERVER_IDENTITY).values(wrapped=fresh))
+            connection.exec_driver_sql("COMMIT")
+    return fresh is not None
 
 
 def _pack(keys: ServerKeys) -> bytes:

@@ -190,8 +190,11 @@ class SqlKeys(TableStore[Key]):
 
     def current(self, device_ids: Sequence[str]) -> Mapping[str, Key]:
         """Return each device's highest version."""
-        versions = sorted(self._in("device_id", device_ids), key=lambda key: key.version)
-        return {key.device_id: key for key in versions}
+        return {key.device_id: key for key in self.versions(device_ids)}
+
+    def versions(self, device_ids: Sequence[str]) -> Sequence[Key]:
+        """Return all versions of each device, those of one device in their order."""
+        return sorted(self._in("device_id", device_ids), key=lambda key: key.version)
 
     def put(self, key: Key) -> None:
         """Insert or overwrite this version."""

@@ -2,7 +2,14 @@
 
 import os
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -44,6 +51,13 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._unavailable = Gauge(
+            "securecloud_keys_unavailable",
+            "Keys that could not be fetched when all were tried the last time",
+            registry=self._registry,
+            multiprocess_mode="mostrecent",
+        )
+
     def decision(self, outcome: str, code: str) -> None:
         """Count a decision on a device."""
         self._decisions.labels(outcome, code).inc()
@@ -59,6 +73,10 @@ class Metrics:
     def answered(self, step: str, seconds: float) -> None:
         """Record how long an answer took."""
         self._seconds.labels(step).observe(seconds)
+
+    def unavailable_keys(self, number: int) -> None:
+        """Record how many keys could not be fetched."""
+        self._unavailable.set(number)
 
     def render(self) -> bytes:
         """Return the text exposition format."""

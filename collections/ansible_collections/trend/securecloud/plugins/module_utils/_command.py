@@ -28,11 +28,13 @@ class Command:
         program: str,
         config: str,
         user: str | None = None,
-        credential: str | None = None,
+        credentials: Sequence[str] = (),
     ) -> None:
         self._run = run
         self._program = program
-        self._as_user = _through_systemd(user, credential) if credential else _through_runuser(user)
+        self._as_user = (
+            _through_systemd(user, credentials) if credentials else _through_runuser(user)
+        )
         self._prefix = [program, "--config", config]
 
     def json(
@@ -75,10 +77,10 @@ def _through_runuser(user: str | None) -> list[str]:
     return ["runuser", "--user", user, "--"] if user else []
 
 
-def _through_systemd(user: str | None, credential: str) -> list[str]:
+def _through_systemd(user: str | None, credentials: Sequence[str]) -> list[str]:
     """Only systemd decrypts a credential (systemd.exec, LoadCredentialEncrypted=), for a unit."""
-    name = credential.rpartition("/")[2]
-    properties = [f"LoadCredentialEncrypted={name}:{credential}", "UMask=0077"]
+    named = [(path.rpartition("/")[2], path) for path in credentials]
+    properties = ["UMask=0077", *(f"LoadCredentialEncrypted={name}:{path}" for name, path in named)]
     if user:
         properties.append(f"User={user}")
     flags = ["--quiet", "--pipe", "--wait", "--collect"]

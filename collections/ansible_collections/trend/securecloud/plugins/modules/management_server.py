@@ -51,11 +51,13 @@ options:
       - Account that the server runs as and that shall own its data. The one that the module runs as
         when left out.
     type: str
-  credential:
+  credentials:
     description:
-      - File with an encrypted systemd credential (C(systemd-creds encrypt)) that is given to the
-        program under the file's name, for O(keystore.master_key=credential:NAME).
-    type: path
+      - Files with encrypted systemd credentials (C(systemd-creds encrypt)) that are given to the
+        program under the files' names, for O(keystore.master_key=credential:NAME).
+    type: list
+    elements: path
+    default: []
   admin_token_file:
     description:
       - File into which the first API token, with the role account_administrator, is written if the
@@ -110,6 +112,10 @@ options:
           - kmip
       master_key:
         description: V(file:/absolute/path) or V(credential:NAME), of systemd.
+        type: str
+      previous_master_key:
+        description:
+          - The one before, while what it wraps is wrapped anew; else empty.
         type: str
   kmip:
     description:
@@ -245,6 +251,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "keystore": {
         "type": {"type": "str", "choices": ["local", "kmip"]},
         "master_key": {"type": "str", "no_log": False},
+        "previous_master_key": {"type": "str", "no_log": False},
     },
     "kmip": {
         "server": {"type": "str"},
@@ -274,7 +281,7 @@ def argument_spec() -> dict[str, Any]:
         "config": {"type": "path", "default": "/etc/securecloud/server.toml"},
         "group": {"type": "str"},
         "user": {"type": "str"},
-        "credential": {"type": "path", "no_log": False},
+        "credentials": {"type": "list", "elements": "path", "default": [], "no_log": False},
         "admin_token_file": {"type": "path", "no_log": False},
         **sections,
     }
@@ -290,9 +297,8 @@ def initialise(command: Command, admin_token_file: str | None, check: bool) -> d
 
 
 def _can_be_asked(options: dict[str, Any]) -> bool:
-    """Say whether the program is there, and the credential without which it says nothing."""
-    credential = options["credential"]
-    return is_installed(options["command"]) and (not credential or os.path.exists(credential))
+    """Say whether the program is there, and the credentials without which it says nothing."""
+    return is_installed(options["command"]) and all(map(os.path.exists, options["credentials"]))
 
 
 def main() -> None:
@@ -311,7 +317,9 @@ def main() -> None:
             options["group"],
             check,
         )
-        owner = Command(module.run_command, program, config, options["user"], options["credential"])
+        owner = Command(
+            module.run_command, program, config, options["user"], options["credentials"]
+        )
         init: dict[str, Any] = {"changed": True, "created": []}
         if not (check and configured.is_new):
             init = initialise(owner, options["admin_token_file"], check)
