@@ -22,6 +22,7 @@ from securecloud_protocol import MAX_MESSAGE_BYTES
 
 from securecloud_server import app
 from securecloud_server.domain.errors import DomainError, FieldError, Invalid
+from securecloud_server.keystores.master_key import SEALED, master_key_path
 from securecloud_server.logs import configure_logs, server_logs
 from securecloud_server.rsgi import RsgiAdapter, Served
 from securecloud_server.settings import Settings
@@ -34,6 +35,7 @@ _HOUSEKEEPING_SECONDS = 60.0
 _HEADER_MILLISECONDS = 5000
 _HEADER_BYTES = 65536
 _STOP_SECONDS = 10
+_UNSEALED_POLL = 0.5
 
 
 def serve(settings: Settings) -> None:
@@ -42,6 +44,7 @@ def serve(settings: Settings) -> None:
     protect_memory()
     app.load_certificates(settings.server.tls_certificate)
     _check_key_file(settings.server.tls_key)
+    _await_shares(settings)
     app.build(settings).close()
     host, port = settings.server.host_and_port
     server = Granian(
@@ -130,6 +133,16 @@ class Node:
 def _adapter(settings: Settings, parent: int) -> RsgiAdapter:
     node = Node(settings, parent)
     return RsgiAdapter(node.start, node.stop, settings.server.threads, MAX_MESSAGE_BYTES)
+
+
+def _await_shares(settings: Settings) -> None:
+    """Wait until enough people have given their shares, where the master key comes of them."""
+    for source in (settings.keystore.master_key, settings.keystore.previous_master_key):
+        if source.startswith("shares:") and not master_key_path(source).exists():
+            _LOG.warning(SEALED)
+            while not master_key_path(source).exists():
+                threading.Event().wait(_UNSEALED_POLL)
+            _LOG.info("unsealed")
 
 
 def _check_key_file(path: str) -> None:

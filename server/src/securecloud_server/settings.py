@@ -13,7 +13,7 @@ from securecloud_server.domain.errors import FieldError, Invalid
 S = TypeVar("S")
 
 _LEVELS = ("debug", "info", "warning", "error")
-_MASTER_KEY_SCHEMES = ("file:", "credential:")
+_MASTER_KEY_SCHEMES = ("file:", "credential:", "shares:")
 _PORT_MAX = 65535
 
 
@@ -73,7 +73,9 @@ def _is_master_key(value: Any) -> bool:
     if not isinstance(value, str) or not value.startswith(_MASTER_KEY_SCHEMES):
         return False
     scheme, _, rest = value.partition(":")
-    return rest.startswith("/") if scheme == "file" else bool(rest) and "/" not in rest
+    if scheme == "credential":
+        return bool(rest) and "/" not in rest
+    return rest.startswith("/")
 
 
 _LISTEN = Check("host:port, for example 127.0.0.1:8443 or [::1]:8443", _is_listen)
@@ -86,10 +88,9 @@ _PATH = Check("an absolute path", lambda value: isinstance(value, str) and value
 _PATH_OR_NONE = Check("an absolute path", lambda value: value == "" or _PATH.holds(value))
 _BOOLEAN = Check("true or false", lambda value: type(value) is bool)
 _DATABASE = Check("sqlite:////absolute/path or postgresql://…", _is_database_url)
-_MASTER_KEY = Check("file:/absolute/path or credential:NAME", _is_master_key)
-_MASTER_KEY_OR_NONE = Check(
-    "file:/absolute/path or credential:NAME", lambda value: value == "" or _is_master_key(value)
-)
+_MASTER_KEYS = "file:/absolute/path, credential:NAME or shares:/absolute/path"
+_MASTER_KEY = Check(_MASTER_KEYS, _is_master_key)
+_MASTER_KEY_OR_NONE = Check(_MASTER_KEYS, lambda value: value == "" or _is_master_key(value))
 
 
 @dataclass(frozen=True, slots=True)

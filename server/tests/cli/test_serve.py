@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -85,3 +86,29 @@ def test_it_stops_when_told(installed: Installation, word: signal.Signals, tmp_p
         _, messages = process.communicate()
         assert process.returncode == 0, messages
         watchdog.cancel()
+
+
+def test_sealed_it_waits_for_shares_of_its_master_key(installed: Installation) -> None:
+    port = _free_port()
+    with TemporaryDirectory(dir="/dev/shm") as memory:
+        keystore = {
+            "master_key": f"shares:{memory}/master.key",
+            "previous_master_key": f"file:{installed.master_key}",
+        }
+        installed.configure(server={"listen": f"127.0.0.1:{port}"}, keystore=keystore)
+        split = installed.run("keystore", "split", "--shares", "3", "--needed", "2")
+        command = [PROGRAM, "--config", installed.config, "serve"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            watchdog = threading.Timer(60, process.kill)
+            watchdog.start()
+            assert process.stderr is not None
+            assert "the server is sealed" in process.stderr.readline()
+            assert not _answers(port)
+            installed.run("keystore", "unseal", stdin="\n".join(split.stdout.split()[:2]))
+            while not _answers(port) and process.poll() is None:
+                threading.Event().wait(0.05)
+            process.send_signal(signal.SIGTERM)
+            _, messages = process.communicate()
+            assert process.returncode == 0, messages
+            assert "unsealed" in messages
+            watchdog.cancel()

@@ -69,7 +69,7 @@ def _secret_files(settings: Settings) -> Iterator[Path]:
     yield Path(settings.server.tls_key)
     for source in (settings.keystore.master_key, settings.keystore.previous_master_key):
         scheme, _, key = source.partition(":")
-        if scheme == "file":
+        if scheme == "file" or (scheme == "shares" and Path(key).exists()):
             yield Path(key)
     if settings.keystore.type == "kmip":
         yield Path(settings.kmip.key)

@@ -1,12 +1,20 @@
 """`keystore`: where keys are, moving them, and what wraps them."""
 
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from securecloud_server.cli.actor import this_user
 from securecloud_server.cli.output import check_option, json_option, print_json, say
-from securecloud_server.settings import load_settings
+from securecloud_server.domain.errors import Conflict
+from securecloud_server.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from securecloud_server.keystores.unsealing import Unsealing
 
 _STEP = 100
 
@@ -110,6 +118,66 @@ def prove(context: click.Context, as_json: bool) -> None:
         say(f"{proof.tried} keys were tried, {len(proof.failed)} cannot be fetched")
     if proof.failed:
         context.exit(1)
+
+
+@keystore.command()
+@click.option("--shares", type=int, required=True, help="How many people get one.")
+@click.option("--needed", type=int, required=True, help="How many of them it takes.")
+def split(shares: int, needed: int) -> None:
+    """Make a fresh master key in shares and print them, a line for each person.
+
+    No file holds them, or the key. Each person writes one down; enough of them run `unseal`.
+    """
+    from securecloud_server.keystores import shares as sharing
+
+    for share in sharing.split(shares, needed):
+        click.echo(share.text())
+
+
+@keystore.command()
+@click.option("--previous", is_flag=True, help="Of keystore.previous_master_key.")
+@click.option("--status", is_flag=True, help="Only say how many shares are here.")
+@click.option("--forget", is_flag=True, help="Forget the shares that are here.")
+@json_option
+@click.pass_context
+def unseal(
+    context: click.Context, previous: bool, status: bool, forget: bool, as_json: bool
+) -> None:
+    """Give a share of the master key; with the last that is needed the server starts to serve.
+
+    It is asked for on the terminal, where it does not show, or read from standard input, a line for
+    each. People may come one after the other; until a reboot the shares wait in memory.
+    """
+    unsealing = _unsealing(load_settings(context.obj), previous)
+    if forget:
+        unsealing.forget()
+    if not (status or forget):
+        for text in _given_shares():
+            unsealing.add(text)
+    state = unsealing.state()
+    if as_json:
+        print_json(asdict(state))
+    elif state.unsealed:
+        say("unsealed")
+    else:
+        say(f"{state.here} of {state.needed or 'some'} shares are here")
+
+
+def _unsealing(settings: Settings, previous: bool) -> "Unsealing":
+    from securecloud_server.keystores.unsealing import Unsealing
+
+    name = "previous_master_key" if previous else "master_key"
+    scheme, _, path = getattr(settings.keystore, name).partition(":")
+    if scheme != "shares":
+        raise Conflict(f"keystore.{name} is not one of shares, but {scheme or 'empty'}")
+    return Unsealing(Path(path))
+
+
+def _given_shares() -> Iterator[str]:
+    if sys.stdin.isatty():
+        yield click.prompt("Share", hide_input=True, err=True)
+    else:
+        yield from filter(None, map(str.strip, sys.stdin))
 
 
 def _tell_failed(failed: dict[str, str]) -> None:

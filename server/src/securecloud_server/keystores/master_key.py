@@ -18,6 +18,10 @@ from securecloud_server.domain.errors import Unavailable
 from securecloud_server.domain.ports import RandomSource
 
 MASTER_KEY_BYTES = 32
+SEALED = (
+    "the server is sealed: its master key comes of shares; those who have them run"
+    " securecloud-server keystore unseal"
+)
 
 _FORMAT = b"\x01"
 _CHECK_BYTES = 4
@@ -32,9 +36,7 @@ class MasterKey:
         if len(key) != MASTER_KEY_BYTES:
             raise Unavailable(f"the master key does not have {MASTER_KEY_BYTES} octets")
         self._cipher = AESGCM(key)
-        self._check = hashlib.sha256(b"securecloud/1 master key check" + key).digest()[
-            :_CHECK_BYTES
-        ]
+        self._check = check_value(key)
         self._random = random
 
     def __repr__(self) -> str:
@@ -93,6 +95,11 @@ class KeyRing:
         return self._previous is not None and self._previous.sealed_here(sealed)
 
 
+def check_value(key: bytes) -> bytes:
+    """Return what tells master keys apart, and nothing of the key (4 octets)."""
+    return hashlib.sha256(b"securecloud/1 master key check" + key).digest()[:_CHECK_BYTES]
+
+
 def load_key_ring(present: str, previous: str, random: RandomSource = os.urandom) -> KeyRing:
     """Return the keys of both sources; `previous` is empty except while it is being replaced.
 
@@ -108,18 +115,22 @@ def load_key_ring(present: str, previous: str, random: RandomSource = os.urandom
 
 
 def load_master_key(source: str, random: RandomSource = os.urandom) -> MasterKey:
-    """Return the key at `file:/path` or `credential:NAME` (systemd.exec, LoadCredential=).
+    """Return the key at `file:/path`, `credential:NAME` (systemd.exec, LoadCredential=) or
+    `shares:/path`, where it is when enough people have given their shares.
 
     Unavailable when it is missing, malformed, or readable by others than its owner.
     """
     path = master_key_path(source)
     try:
         with path.open("rb") as file:
-            if source.startswith("file:") and os.fstat(file.fileno()).st_mode & stat.S_IRWXO:
+            in_the_open = os.fstat(file.fileno()).st_mode & stat.S_IRWXO
+            if in_the_open and not source.startswith("credential:"):
                 raise Unavailable(f"the master key {path} can be read by everyone; use mode 0600")
             text = file.read(1024).decode("ascii").strip()
         return MasterKey(b64u_decode(text), random)
     except OSError as error:
+        if source.startswith("shares:") and isinstance(error, FileNotFoundError):
+            raise Unavailable(SEALED) from None
         raise Unavailable(f"the master key {path} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, ProtocolError):
         raise Unavailable(f"the master key {path} is not base64url text") from None
@@ -128,7 +139,7 @@ def load_master_key(source: str, random: RandomSource = os.urandom) -> MasterKey
 def master_key_path(source: str) -> Path:
     """Return where the key of this source is."""
     scheme, _, rest = source.partition(":")
-    if scheme == "file":
+    if scheme != "credential":
         return Path(rest)
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
@@ -145,11 +156,13 @@ def create_master_key(source: str, random: RandomSource = os.urandom) -> bool:
     path = master_key_path(source)
     if path.exists():
         return False
+    if source.startswith("shares:"):
+        raise Unavailable(SEALED)
     if not source.startswith("file:"):
         raise Unavailable(f"the systemd credential {path.name} does not exist")
     text = b64u_encode(random(MASTER_KEY_BYTES)) + "\n"
     try:
-        _write_durably(path, text.encode())
+        write_durably(path, text.encode())
     except FileExistsError:
         return False
     except OSError as error:
@@ -157,12 +170,17 @@ def create_master_key(source: str, random: RandomSource = os.urandom) -> bool:
     return True
 
 
-def _write_durably(path: Path, content: bytes) -> None:
-    """Create `path` with `content`; either all of it is on disk or there is no such file."""
+def write_durably(path: Path, content: bytes, owner: tuple[int, int] | None = None) -> None:
+    """Create `path` (mode 0600) with `content`; all of it is on disk, or there is no such file.
+
+    It belongs to `owner`, user and group, or to whoever this process runs as.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

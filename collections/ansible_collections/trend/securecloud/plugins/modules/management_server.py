@@ -111,7 +111,8 @@ options:
           - local
           - kmip
       master_key:
-        description: V(file:/absolute/path) or V(credential:NAME), of systemd.
+        description:
+          - V(file:/absolute/path), V(credential:NAME), of systemd, or V(shares:/absolute/path).
         type: str
       previous_master_key:
         description:
