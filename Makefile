@@ -27,7 +27,7 @@ packages: # Debian packages that the demo and the tests need; asks before it use
 
 .PHONY: test-packages
 test-packages: packages # what only the tests need
-	@tools/packages.sh postgresql xfsprogs
+	@tools/packages.sh postgresql xfsprogs age
 
 venv: $(VENV)/.ready ## create .venv from constraints.txt
 

@@ -34,6 +34,18 @@ def _seconds(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError("expected a number of records")
+    return int(text)
+
+
+def _root(text: str) -> bytes:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise argparse.ArgumentTypeError("expected 64 hexadecimal digits")
+    return bytes.fromhex(text)
+
+
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _TIME = re.compile(r"([0-9]{1,7})([smhd]?)")
 
@@ -67,7 +79,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(command=_command(name), name=name)
+        command.set_defaults(command=_command(name.replace("-", "_")), name=name)
         return command
 
     configure = add("configure", "Write agent.toml from JSON settings on standard input, or ask.")
@@ -111,13 +123,23 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     postpone.add_argument(
         "--by", type=_time, default="15m", metavar="TIME", help="90s, 15m, 2h; default: 15m"
     )
+    accept = add(
+        "accept-log",
+        "Accept the server's audit log as it is after a backup was restored there.",
+    )
+    accept.add_argument("--size", type=_count, required=True, metavar="RECORDS")
+    accept.add_argument(
+        "--root", type=_root, required=True, metavar="HEX", help="as `restore` printed it"
+    )
+    _flag(accept, "--check", "say whether anything would change, and change nothing")
     status = add("status", "Show enrolment and devices; asks no server.")
     facts = add("facts", "Show this machine's facts as a policy would see them.")
     facts.add_argument(
         "facts", nargs="*", metavar="NAME", help="NAME, or NAME=ARG,ARG for paths or packages"
     )
     add("run", "Stay in the foreground: unlock, keep asking while pending, check regularly.")
-    for command in (configure, enrol, unlock, check, encrypt, lock, postpone, status, facts):
+    everything = (configure, enrol, unlock, check, encrypt, lock, postpone, accept, status, facts)
+    for command in everything:
         _flag(command, "--json", "print the result as JSON on standard output")
     return parser.parse_args(argv)
 

@@ -6,6 +6,7 @@ import click
 
 from securecloud_server import __version__
 from securecloud_server.cli.audit import audit
+from securecloud_server.cli.backup import backup, restore
 from securecloud_server.cli.configure import configure
 from securecloud_server.cli.db import db
 from securecloud_server.cli.doctor import doctor
@@ -33,5 +34,17 @@ def cli(context: click.Context, config: Path) -> None:
     context.obj = config
 
 
-for command in (configure, init, serve, db, doctor, token, policy, keystore, audit):
+for command in (
+    configure,
+    init,
+    serve,
+    db,
+    doctor,
+    token,
+    policy,
+    keystore,
+    backup,
+    restore,
+    audit,
+):
     cli.add_command(command)

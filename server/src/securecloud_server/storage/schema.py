@@ -1,4 +1,7 @@
-"""The tables as they are now, for building statements. Migrations create them."""
+"""The tables as they are now, for building statements. Migrations create them.
+
+Each comes after those that it refers to.
+"""
 
 from typing import Any
 
@@ -36,17 +39,6 @@ AGENTS = Table(
     _text("version"),
 )
 
-DEVICE_GROUPS = Table(
-    "device_groups",
-    METADATA,
-    _text("name", key=True),
-    _text("description"),
-    _text("policy"),
-    _integer("created_at"),
-    _integer("updated_at"),
-    _integer("revision"),
-)
-
 
 def _policy_columns(*, version_key: bool) -> list[Column[Any]]:
     return [
@@ -62,6 +54,17 @@ def _policy_columns(*, version_key: bool) -> list[Column[Any]]:
 
 POLICIES = Table("policies", METADATA, *_policy_columns(version_key=False))
 POLICY_VERSIONS = Table("policy_versions", METADATA, *_policy_columns(version_key=True))
+
+DEVICE_GROUPS = Table(
+    "device_groups",
+    METADATA,
+    _text("name", key=True),
+    _text("description"),
+    _text("policy"),
+    _integer("created_at"),
+    _integer("updated_at"),
+    _integer("revision"),
+)
 
 DEVICES = Table(
     "devices",

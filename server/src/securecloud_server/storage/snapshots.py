@@ -1,0 +1,85 @@
+"""The whole database as one SQLite file, as it is at one moment, and back."""
+
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, delete, insert, select
+
+from securecloud_server.domain.errors import Conflict, Unavailable
+from securecloud_server.storage import migrations
+from securecloud_server.storage.database import make_engine
+from securecloud_server.storage.dialects import dialect_of, explained
+from securecloud_server.storage.schema import DEVICE_STATES, METADATA, SERVER_IDENTITY
+
+_AT_ONCE = 500
+
+
+def write_snapshot(engine: Engine, path: Path) -> None:
+    """Write a snapshot of the database to the new file `path`; others may read and write it."""
+    _require_latest(engine)
+    target = make_engine(f"sqlite:///{path}")
+    try:
+        migrations.upgrade(target)
+        _copy(engine, target)
+    finally:
+        target.dispose()
+
+
+def read_snapshot(path: Path, engine: Engine, *, keep_lineages: bool) -> None:
+    """Bring the snapshot up to date and put it into a database that has no server in it yet.
+
+    Without `keep_lineages` each device begins a new one with its next release: those of the
+    snapshot may be behind those that the machines have by now.
+    """
+    source = make_engine(f"sqlite:///{path}")
+    try:
+        version = migrations.schema_version(source)
+        if not 0 < version <= migrations.LATEST:
+            raise Unavailable(
+                f"the backup has schema version {version}, this server knows 1 to"
+                f" {migrations.LATEST}; restore it with the version that made it, or a later one"
+            )
+        migrations.upgrade(source)
+        migrations.upgrade(engine)
+        _copy(source, engine, forget_lineages=not keep_lineages)
+    finally:
+        source.dispose()
+
+
+def require_empty(engine: Engine) -> None:
+    """Raise Conflict when there is a server in this database."""
+    if migrations.schema_version(engine) == 0:
+        return
+    with explained(dialect_of(engine)), engine.connect() as connection:
+        _require_no_server(connection)
+
+
+def _require_no_server(connection: Connection) -> None:
+    if connection.execute(select(SERVER_IDENTITY.c.id)).one_or_none() is not None:
+        raise Conflict("there is a server in this database already; restore into an empty one")
+
+
+def _require_latest(engine: Engine) -> None:
+    version = migrations.schema_version(engine)
+    if version != migrations.LATEST:
+        raise Unavailable(
+            f"the database has schema version {version}, this server needs {migrations.LATEST};"
+            " run securecloud-server db upgrade"
+        )
+
+
+def _copy(source: Engine, target: Engine, *, forget_lineages: bool = False) -> None:
+    """Copy all rows: one consistent view of the source, one transaction in the target."""
+    reading, writing = dialect_of(source), dialect_of(target)
+    with explained(reading), source.connect() as rows, explained(writing), target.connect() as into:
+        rows.exec_driver_sql(reading.begin_read)
+        into.exec_driver_sql(writing.begin_write)
+        _require_no_server(into)
+        for table in METADATA.tables.values():
+            into.execute(delete(table))
+            found = rows.execute(select(table), execution_options={"yield_per": _AT_ONCE})
+            for some in found.mappings().partitions():
+                into.execute(insert(table), [dict(row) for row in some])
+        if forget_lineages:
+            into.execute(DEVICE_STATES.update().values(lineage=None, lineage_next=None))
+        into.exec_driver_sql("COMMIT")
+        rows.exec_driver_sql("COMMIT")

@@ -1,0 +1,284 @@
+"""`backup` and `restore`: on an empty machine, from what somebody else's key opens."""
+
+import io
+import json
+import shutil
+import sqlite3
+import subprocess
+import tarfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import pyrage
+import pytest
+from securecloud_server import __version__
+
+from demo.ca import ensure_certificates
+from server.tests.cli.conftest import Installation
+
+
+class Vault(NamedTuple):
+    """Where backups go, and who can read them."""
+
+    recipient: str
+    identity: Path
+    file: Path
+
+
+@pytest.fixture
+def vault(tmp_path_factory: pytest.TempPathFactory) -> Vault:
+    directory = tmp_path_factory.mktemp("vault")
+    key = pyrage.x25519.Identity.generate()
+    (directory / "identity").write_text(f"# made by a test\n{key}\n")
+    return Vault(str(key.to_public()), directory / "identity", directory / "backup.age")
+
+
+@pytest.fixture
+def backed_up(installed: Installation, vault: Vault) -> Vault:
+    done = installed.json("backup", "--to", str(vault.file), "--recipient", vault.recipient)
+    assert done["version"] == __version__
+    assert vault.file.stat().st_mode & 0o777 == 0o600
+    return vault
+
+
+@pytest.fixture
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """Another machine, with its settings and certificates, and no server."""
+    directory = tmp_path_factory.mktemp("elsewhere")
+    ensure_certificates(directory / "tls")
+    installation = Installation(directory)
+    installation.configure()
+    return installation
+
+
+def restore(target: Installation, vault: Vault, *flags: str) -> dict[str, object]:
+    words = ("restore", "--from", str(vault.file), "--identity", str(vault.identity), *flags)
+    return target.json(*words)
+
+
+def refused(target: Installation, vault: Vault, *flags: str) -> str:
+    done = target.run(
+        "restore", "--from", str(vault.file), "--identity", str(vault.identity), *flags
+    )
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def rows(installation: Installation, table: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(installation.database)) as database:
+        return database.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()
+
+
+def test_an_empty_machine_becomes_the_server(
+    installed: Installation, backed_up: Vault, elsewhere: Installation
+) -> None:
+    before = elsewhere.files()
+    foreseen = restore(elsewhere, backed_up, "--check")
+    assert {path for path in elsewhere.files() if path.is_file()} == {
+        path for path in before if path.is_file()
+    }
+    done = restore(elsewhere, backed_up)
+    assert done["server_id"] == foreseen["server_id"]
+    assert done["verified"] is True
+    assert elsewhere.master_key.read_bytes() == installed.master_key.read_bytes()
+    assert elsewhere.master_key.stat().st_mode & 0o777 == 0o600
+    assert elsewhere.database.stat().st_mode & 0o777 == 0o600
+    for table in ("server_identity", "api_tokens", "policies", "policy_versions"):
+        assert rows(elsewhere, table) == rows(installed, table)
+    assert elsewhere.run("doctor").returncode == 0
+    actions = [row[3] for row in rows(elsewhere, "audit_events")]
+    assert actions[-2:] == ["server.backed_up", "server.restored"]
+    assert done["audit_size"] == len(actions)
+    assert elsewhere.json("audit", "verify")["root"] == done["audit_root"]
+    # Whoever had a token has it still.
+    assert elsewhere.json("token", "list") == installed.json("token", "list")
+
+
+def test_what_is_there_is_never_overwritten(
+    installed: Installation, backed_up: Vault, elsewhere: Installation
+) -> None:
+    content = installed.database.read_bytes()
+    assert "there is a server in this database already" in refused(installed, backed_up)
+    assert installed.database.read_bytes() == content
+    elsewhere.master_key.parent.mkdir(mode=0o700)
+    elsewhere.master_key.write_text("A" * 43 + "\n")
+    elsewhere.master_key.chmod(0o600)
+    assert "holds another master key than the backup" in refused(elsewhere, backed_up)
+    assert not elsewhere.database.exists()
+    assert elsewhere.master_key.read_text() == "A" * 43 + "\n"
+    elsewhere.master_key.write_bytes(installed.master_key.read_bytes())
+    restore(elsewhere, backed_up)
+    words = ("backup", "--to", str(backed_up.file), "--recipient", backed_up.recipient)
+    exists = installed.run(*words)
+    assert exists.returncode == 1
+    assert "--force" in exists.stderr
+
+
+def test_a_restore_that_was_killed_can_be_run_again(
+    backed_up: Vault, elsewhere: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("securecloud_server.storage.snapshots._copy", killed)
+        words = ("--from", str(backed_up.file), "--identity", str(backed_up.identity))
+        assert elsewhere.run("restore", *words).returncode == 130
+    assert elsewhere.database.exists()
+    assert restore(elsewhere, backed_up)["verified"] is True
+
+
+def test_no_key_is_in_plain_and_nothing_is_left_beside_the_database(
+    installed: Installation, backed_up: Vault, elsewhere: Installation
+) -> None:
+    key = installed.master_key.read_bytes().strip()
+    assert key not in backed_up.file.read_bytes()
+    restore(elsewhere, backed_up)
+    for installation in (installed, elsewhere):
+        names = {path.name for path in installation.database.parent.iterdir()}
+        assert names <= {"securecloud.db", "securecloud.db-wal", "securecloud.db-shm", "master.key"}
+
+
+def test_the_real_age_reads_it(backed_up: Vault, tmp_path: Path) -> None:
+    """So that a backup is of use where none of our programs is."""
+    command = ["age", "--decrypt", "--identity", backed_up.identity, backed_up.file]
+    plain = subprocess.run(command, check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
+        assert archive.getnames() == ["manifest.json", "master.key", "securecloud.db"]
+        manifest = archive.extractfile("manifest.json")
+        assert manifest is not None
+        assert json.load(manifest)["format"] == 1
+        archive.extract("securecloud.db", tmp_path, filter="data")
+    with closing(sqlite3.connect(tmp_path / "securecloud.db")) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def _of_another(vault: Vault) -> None:
+    vault.identity.write_text(str(pyrage.x25519.Identity.generate()))
+
+
+def _without_identity(vault: Vault) -> None:
+    vault.identity.write_text("# nothing\n")
+
+
+def _cut(vault: Vault) -> None:
+    content = vault.file.read_bytes()
+    vault.file.write_bytes(content[: len(content) // 2])
+
+
+def _changed(vault: Vault) -> None:
+    content = bytearray(vault.file.read_bytes())
+    content[-20] ^= 1
+    vault.file.write_bytes(content)
+
+
+def _empty(vault: Vault) -> None:
+    vault.file.write_bytes(b"")
+
+
+def _missing(vault: Vault) -> None:
+    vault.file.unlink()
+
+
+def _packed(vault: Vault, **members: bytes) -> None:
+    plain = io.BytesIO()
+    with tarfile.open(mode="w", fileobj=plain) as archive:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name.replace("_", "."))
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    recipient = pyrage.x25519.Recipient.from_str(vault.recipient)
+    vault.file.write_bytes(pyrage.encrypt(plain.getvalue(), [recipient]))
+
+
+def _of_a_later_format(vault: Vault) -> None:
+    manifest = {
+        **dict.fromkeys(("version", "server_id", "fingerprint"), ""),
+        **dict.fromkeys(("schema_version", "created_at", "audit_size"), 1),
+        "format": 2,
+    }
+    _packed(vault, manifest_json=json.dumps(manifest).encode(), securecloud_db=b"")
+
+
+def _without_database(vault: Vault) -> None:
+    _packed(vault, manifest_json=b"{}")
+
+
+def _without_manifest(vault: Vault) -> None:
+    _packed(vault, securecloud_db=b"")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (_of_another, "damaged, or not for this identity"),
+        (_without_identity, "no secret key of age"),
+        (_cut, "damaged, or not for this identity"),
+        (_changed, "damaged, or not for this identity"),
+        (_empty, "damaged, or not for this identity"),
+        (_missing, "No such file"),
+        (_of_a_later_format, "format 2"),
+        (_without_database, "no database in it"),
+        (_without_manifest, "no manifest"),
+    ],
+)
+def test_a_backup_that_is_none_leaves_nothing(
+    backed_up: Vault, elsewhere: Installation, spoil: Callable[[Vault], None], reason: str
+) -> None:
+    spoil(backed_up)
+    assert reason in refused(elsewhere, backed_up)
+    assert not elsewhere.master_key.exists()
+    assert not elsewhere.database.exists()
+    assert [path for path in elsewhere.files() if "data" in path.parts and path.is_file()] == []
+    assert reason in refused(elsewhere, backed_up, "--check")
+
+
+@pytest.mark.parametrize("recipient", ["", "age1nonsense", "ssh-ed25519 AAAA"])
+def test_what_is_no_recipient(installed: Installation, vault: Vault, recipient: str) -> None:
+    done = installed.run("backup", "--to", str(vault.file), "--recipient", recipient)
+    assert done.returncode == 1
+    assert "recipient: one of them is not a public key of age" in done.stderr
+    assert not vault.file.exists()
+
+
+def test_not_while_the_master_key_is_replaced(installed: Installation, vault: Vault) -> None:
+    keystore = {
+        "master_key": f"file:{installed.root}/data/next.key",
+        "previous_master_key": f"file:{installed.master_key}",
+    }
+    installed.configure(keystore=keystore)
+    installed.init()
+    words = ("backup", "--to", str(vault.file), "--recipient", vault.recipient)
+    assert "run securecloud-server keystore rewrap" in installed.run(*words).stderr
+    assert not vault.file.exists()
+    installed.run("keystore", "rewrap")
+    assert installed.run(*words).returncode == 0
+
+
+def test_a_backup_of_an_older_schema_is_brought_up_to_date(
+    installed: Installation, vault: Vault, elsewhere: Installation
+) -> None:
+    words = ("backup", "--to", str(vault.file), "--recipient", vault.recipient)
+    assert installed.run(*words).returncode == 0
+    identity = pyrage.x25519.Identity.from_str(vault.identity.read_text().split()[-1])
+    plain = pyrage.decrypt(vault.file.read_bytes(), [identity])
+    with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
+        archive.extractall(vault.file.parent, filter="data")
+    with closing(sqlite3.connect(vault.file.parent / "securecloud.db")) as database:
+        database.executescript(
+            "ALTER TABLE device_states DROP COLUMN volume_state;"
+            "ALTER TABLE device_states DROP COLUMN volume_state_at;"
+            "DELETE FROM schema_version WHERE version > 2; VACUUM"
+        )
+    _packed(
+        vault,
+        manifest_json=(vault.file.parent / "manifest.json").read_bytes(),
+        master_key=(vault.file.parent / "master.key").read_bytes(),
+        securecloud_db=(vault.file.parent / "securecloud.db").read_bytes(),
+    )
+    assert restore(elsewhere, vault)["verified"] is True
+    assert elsewhere.run("doctor").returncode == 0
+    shutil.rmtree(vault.file.parent)
