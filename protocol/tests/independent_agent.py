@@ -301,3 +301,19 @@ class IndependentAgent:
         self.check(tag, key, "receipt mac", self.t, payload)
         if json.loads(payload) != {"session_id": self.core["session_id"]}:
             raise RefusedError("another session")
+
+    # Section 12
+
+    def wait(self) -> bytes:
+        payload = to_json({"session_id": self.core["session_id"], "ack_token": self.ack_token})
+        key = derive(self.joint, self.t, "wait mac")
+        return envelope("wait", payload, mac=mac(key, "wait mac", self.t, payload))
+
+    def wake(self, message: bytes) -> bool:
+        payload, tag = opened(message, "wake", "mac")
+        self.check(tag, derive(self.joint, self.t, "wake mac"), "wake mac", self.t, payload)
+        received = json.loads(payload)
+        check: bool = received.pop("check")
+        if received != {"session_id": self.core["session_id"]}:
+            raise RefusedError("another session")
+        return check

@@ -1,7 +1,7 @@
 """A small world: servers, agents, and exchanges whose every message can be forged and delivered.
 
-`Stage` keeps, for each of the nine messages, the authentic octets, an endpoint that waits for just
-that message, and a way to seal other payload octets as the true sender would.
+`Stage` keeps, for each of the eleven messages, the authentic octets, an endpoint that waits for
+just that message, and a way to seal other payload octets as the true sender would.
 """
 
 import copy
@@ -23,6 +23,7 @@ from securecloud_protocol.transcript import release_info
 
 NOW = 1_800_000_000
 LIFETIME = 30
+LAST_CHECK = 11
 CERTIFICATE = b"certificate of the first server"
 SERVER_ID = "5e7e0000-0000-4000-8000-000000000001"
 AGENT_ID = "a9e00000-0000-4000-8000-000000000001"
@@ -39,6 +40,8 @@ TYPES = (
     "release",
     "ack",
     "receipt",
+    "wait",
+    "wake",
 )
 
 
@@ -168,6 +171,7 @@ def challenge(world: World, hello: bytes, **changes: Any) -> bytes:
         "policy_digest": bytes(32),
         "now": NOW,
         "lifetime": LIFETIME,
+        "last_check": LAST_CHECK,
     }
     return world.responder.challenge(opened, **(arguments | changes))
 
@@ -240,6 +244,8 @@ class Stage:
         sent["ack"] = exchange.ack(script.results)
         sent["receipt"] = responder.receipt(responder.open_ack(sent["ack"], NOW))
         waiting["receipt"] = exchange
+        sent["wait"] = exchange.waiting.wait()
+        sent["wake"] = responder.wake(responder.open_wait(sent["wait"], NOW), check=True)
         return cls(world, sent, waiting, enrolment)
 
     def payload(self, kind: str) -> bytes:
@@ -258,6 +264,8 @@ class Stage:
             "release": lambda: self._waiting("release").release(data),
             "ack": lambda: responder.open_ack(data, NOW),
             "receipt": lambda: self._waiting("receipt").receipt(data),
+            "wait": lambda: responder.open_wait(data, NOW),
+            "wake": lambda: self.agents["receipt"].waiting.wake(data),
         }
         return endpoints[kind]()
 
@@ -286,7 +294,12 @@ class Stage:
             mac = suite.mac(keys.evidence_mac, "evidence mac", keys.transcript, payload)
             sig = suite.sign(agent, "evidence signature", keys.transcript, payload)
         else:
-            key = {"ack": exchange._ack_key, "receipt": exchange._receipt_key}[kind]
+            key = {
+                "ack": exchange._ack_key,
+                "receipt": exchange._receipt_key,
+                "wait": exchange.waiting.wait_key,
+                "wake": exchange.waiting.wake_key,
+            }[kind]
             mac = suite.mac(key, f"{kind} mac", exchange.transcript, payload)
         return encode(Envelope(kind, payload, mac=mac, sig=sig))
 

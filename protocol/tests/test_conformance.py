@@ -66,6 +66,9 @@ def test_it_gets_its_key_and_delivers_its_ack(world: World, agent: IndependentAg
     ack = world.responder.open_ack(agent.ack([result]), NOW)
     assert ack.ack.results[0].result == "mounted"
     agent.receipt(world.responder.receipt(ack))
+    wait = world.responder.open_wait(agent.wait(), NOW)
+    assert wait.agent_id == AGENT_ID
+    assert agent.wake(world.responder.wake(wait, check=True))
 
 
 def test_another_certificate_stops_it_too(world: World, agent: IndependentAgent) -> None:

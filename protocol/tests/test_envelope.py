@@ -26,6 +26,8 @@ SEALS = {
     "release": {"mac"},
     "ack": {"mac"},
     "receipt": {"mac"},
+    "wait": {"mac"},
+    "wake": {"mac"},
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 from protocol_world import (
     BOOT_ID,
     CERTIFICATE,
+    LAST_CHECK,
     LIFETIME,
     NOW,
     RESULTS,
@@ -27,11 +28,11 @@ from securecloud_protocol import suite
 from securecloud_protocol.agent import Enrolment, Exchange, read_server_identity
 from securecloud_protocol.envelope import Envelope, PeerError, decode_request, encode, encode_error
 from securecloud_protocol.errors import ErrorCode
-from securecloud_protocol.server import ACK_LIFETIME, Responder
+from securecloud_protocol.server import ACK_LIFETIME, WAIT_LIFETIME, Responder
 from securecloud_protocol.transcript import fingerprint, hello_digest, hello_info
 
-TO_AGENT = ("server", "enrolled", "challenge", "release", "receipt")
-TO_SERVER = ("enrol", "hello", "evidence", "ack")
+TO_AGENT = ("server", "enrolled", "challenge", "release", "receipt", "wake")
+TO_SERVER = ("enrol", "hello", "evidence", "ack", "wait")
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,34 @@ def test_both_sides_learn_what_the_other_said(world: World) -> None:
         core.session_id,
     )
     agent.receipt(responder.receipt(acknowledged))
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_who_waits_is_known_by_its_last_exchange_and_told_whether_to_check(
+    stage: Stage, check: bool
+) -> None:
+    waiting = copy.copy(stage.agents["receipt"]).waiting
+    opened = stage.world.responder.open_wait(waiting.wait(), NOW)
+    assert (opened.agent_id, opened.last_check) == (stage.world.agent.agent_id, LAST_CHECK)
+    assert waiting.wake(stage.world.responder.wake(opened, check=check)) is check
+
+
+def test_the_same_wait_is_good_again_at_any_node(stage: Stage) -> None:
+    for _ in range(2):
+        Responder(stage.world.keys, ()).open_wait(stage.messages["wait"], NOW)
+
+
+def test_the_number_of_the_last_check_comes_back_with_the_evidence(stage: Stage) -> None:
+    opened = stage.world.responder.open_evidence(
+        stage.messages["evidence"], stage.world.lookup, NOW
+    )
+    assert opened.state.last_check == LAST_CHECK
+
+
+def test_there_is_nothing_to_wait_with_before_the_release(stage: Stage) -> None:
+    for state in ("challenge", "evidence", "release"):
+        with pytest.raises(RuntimeError, match="before the release"):
+            _ = copy.copy(stage.agents[state]).waiting
 
 
 def test_enrolment_binds_the_name_to_the_key(world: World) -> None:
@@ -236,7 +265,7 @@ def test_an_agent_reports_the_error_of_the_server(stage: Stage, kind: str) -> No
 # Two sessions, two agents, two servers
 
 
-@pytest.mark.parametrize("kind", ["challenge", "release", "receipt", "enrolled"])
+@pytest.mark.parametrize("kind", ["challenge", "release", "receipt", "wake", "enrolled"])
 def test_a_reply_of_another_session_is_refused(stage: Stage, second: Stage, kind: str) -> None:
     verdict = refusal(lambda: stage.deliver(kind, second.messages[kind]))
     assert verdict is ErrorCode.NOT_AUTHENTICATED
@@ -426,6 +455,16 @@ def test_an_ack_has_an_hour(stage: Stage, late: int, refused: bool) -> None:
 def test_an_ack_from_before_the_clock_went_back_is_expired(stage: Stage) -> None:
     verdict = refusal(lambda: stage.world.responder.open_ack(stage.messages["ack"], NOW - 6))
     assert verdict is ErrorCode.EXPIRED
+
+
+@pytest.mark.parametrize(("late", "refused"), [(WAIT_LIFETIME, False), (WAIT_LIFETIME + 1, True)])
+def test_an_agent_waits_for_two_days_at_most(stage: Stage, late: int, refused: bool) -> None:
+    wait = stage.messages["wait"]
+    if refused:
+        verdict = refusal(lambda: stage.world.responder.open_wait(wait, NOW + late))
+        assert verdict is ErrorCode.EXPIRED
+    else:
+        stage.world.responder.open_wait(wait, NOW + late)
 
 
 def test_an_agent_cannot_give_itself_more_time(stage: Stage) -> None:

@@ -16,6 +16,7 @@ from protocol_world import (
     volume,
 )
 from securecloud_protocol import messages as wire
+from securecloud_protocol.agent import Waiting
 from securecloud_protocol.encoding import json_encode
 from securecloud_protocol.errors import ErrorCode
 from securecloud_protocol.state import AckState, SessionState
@@ -30,6 +31,8 @@ CODECS = {
     "release": wire.RELEASE,
     "ack": wire.ACK,
     "receipt": wire.RECEIPT,
+    "wait": wire.WAIT,
+    "wake": wire.WAKE,
 }
 
 
@@ -51,6 +54,8 @@ def test_inner_documents_come_back_octet_by_octet(stage: Stage) -> None:
 def test_exact_octets_of_small_messages() -> None:
     receipt = wire.encode(wire.RECEIPT, wire.Receipt(bytes(16)))
     assert receipt == b'{"session_id":"AAAAAAAAAAAAAAAAAAAAAA"}'
+    wake = wire.encode(wire.WAKE, wire.Wake(bytes(16), check=True))
+    assert wake == b'{"session_id":"AAAAAAAAAAAAAAAAAAAAAA","check":true}'
     claim = wire.EvidenceBody(
         "0.1.0",
         BOOT_ID,
@@ -234,12 +239,14 @@ def test_no_repr_shows_a_secret(stage: Stage) -> None:
     secret = b"\xaa" * 64
     short = secret[:32]
     session = SessionState(AGENT_ID, BOOT_ID, bytes(32), short, secret, 1, 2, 3)
-    ack = AckState(AGENT_ID, bytes(16), bytes(32), short, short, 1, ())
+    ack = AckState(AGENT_ID, bytes(16), bytes(32), *[short] * 4, 1, 0, ())
     claim = wire.DeviceClaim("a", "key", short)
     decision = replace(GRANTED, key=secret, lineage=short)
     shown = [session, ack, claim, decision, stage.world.keys, stage.world.token]
     opened = stage.deliver("evidence", stage.messages["evidence"])
     shown += [opened, stage.deliver("hello", stage.messages["hello"])]
+    shown += [Waiting(bytes(16), bytes(32), short, short, short)]
+    shown += [stage.deliver("wait", stage.messages["wait"])]
     assert "\\xaa" not in repr(shown)
     secrets = (stage.world.keys.token_key, stage.world.token.secret, opened.state.secret)
     assert not any(repr(each)[2:-1] in repr(shown) for each in secrets)

@@ -12,7 +12,7 @@ from securecloud_protocol import messages as wire
 from securecloud_protocol.codecs import Codec
 from securecloud_protocol.errors import ErrorCode
 from securecloud_protocol.http_binding import STATUS
-from securecloud_protocol.server import ACK_LIFETIME
+from securecloud_protocol.server import ACK_LIFETIME, WAIT_LIFETIME
 from securecloud_protocol.suite import label
 
 SPEC = (Path(__file__).parent.parent / "SPEC.md").read_text(encoding="utf-8")
@@ -100,7 +100,7 @@ def test_envelopes() -> None:
 
 
 def test_error_codes_and_their_status() -> None:
-    rows = [(plain(row[0]), int(row[1])) for row in table("## 14. Errors")]
+    rows = [(plain(row[0]), int(row[1])) for row in table("## 15. Errors")]
     assert rows == [(code.value, int(STATUS[code])) for code in ErrorCode]
 
 
@@ -111,23 +111,26 @@ def test_decision_codes() -> None:
 
 
 def test_limits() -> None:
-    assert [int(plain(row[1])) for row in table("## 15. Limits")] == [
+    assert [int(plain(row[1])) for row in table("## 16. Limits")] == [
         MAX_MESSAGE_BYTES,
         wire.MAX_DEVICES,
         wire.MAX_CORE_BYTES,
         wire.MAX_BODY_BYTES,
         wire.MAX_TOKEN_BYTES,
         ACK_LIFETIME,
+        WAIT_LIFETIME,
+        http_binding.LONGEST_WAIT,
     ]
 
 
 def test_http_paths() -> None:
-    rows = [(row[0], plain(row[1])) for row in table("## 17. HTTP")]
+    rows = [(row[0], plain(row[1])) for row in table("## 18. HTTP")]
     assert rows == [
         ("GET", http_binding.ENROL_PATH),
         ("POST", http_binding.ENROL_PATH),
         ("POST", http_binding.HELLO_PATH),
         ("POST", http_binding.EVIDENCE_PATH),
         ("POST", http_binding.ACK_PATH),
+        ("POST", http_binding.WAIT_PATH),
     ]
     assert f"`{http_binding.CONTENT_TYPE}`" in SPEC

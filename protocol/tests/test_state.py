@@ -12,8 +12,10 @@ from securecloud_protocol.state import (
     unpack_session,
 )
 
-SESSION = SessionState(AGENT_ID, BOOT_ID, b"d" * 32, b"s" * 32, b"k" * 1216, 1, 2, 3)
-ACK = AckState(AGENT_ID, b"i" * 16, b"t" * 32, b"a" * 32, b"r" * 32, 4, ("data", "logs"))
+SESSION = SessionState(AGENT_ID, BOOT_ID, b"d" * 32, b"s" * 32, b"k" * 1216, 1, 2, 3, 4)
+ACK = AckState(
+    AGENT_ID, b"i" * 16, b"t" * 32, b"a" * 32, b"r" * 32, b"w" * 32, b"v" * 32, 4, 5, ("a", "b")
+)
 
 
 def sealer(purpose: str = "challenge token", seed: str = "key") -> TokenSealer:
@@ -27,7 +29,8 @@ def test_states_come_back() -> None:
 
 def test_the_largest_state_fits_a_token() -> None:
     devices = tuple(f"{number:063}" for number in range(MAX_DEVICES))
-    state = AckState(AGENT_ID, bytes(16), bytes(32), bytes(32), bytes(32), 2**53 - 1, devices)
+    most = 2**53 - 1
+    state = AckState(AGENT_ID, bytes(16), *[bytes(32)] * 5, most, most, devices)
     assert len(sealer().seal(state.pack(), b"")) <= MAX_TOKEN_BYTES
 
 

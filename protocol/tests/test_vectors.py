@@ -89,7 +89,7 @@ class Recorded:
             exchange.challenge(self.messages["challenge"], self.certificate)
             body = wire.EVIDENCE_BODY.decode(expected["evidence_body"])
             assert exchange.evidence(body) == self.messages["evidence"]
-        if kind == "receipt":
+        if kind in ("receipt", "wake"):
             exchange.release(self.messages["release"])
             results = wire.decode(wire.ACK, self.payload("ack")).results
             assert exchange.ack(results) == self.messages["ack"]
@@ -115,6 +115,8 @@ class Recorded:
             "release": lambda: self.agent_before("release").release(data),
             "ack": lambda: responder.open_ack(data, now),
             "receipt": lambda: self.agent_before("receipt").receipt(data),
+            "wait": lambda: responder.open_wait(data, now),
+            "wake": lambda: self.agent_before("wake").waiting.wake(data),
         }
         return endpoints[endpoint]()
 
@@ -149,7 +151,13 @@ def test_recorded_exchange_as_the_server_sees_it(name: str) -> None:
     names = ("session_id", "challenge_nonce", "challenge_token_salt")
     source = drawn(*(random["server"][each] for each in names))
     challenge = Responder(recorded.keys, recorded.certificates, source).challenge(
-        hello, core.devices, core.facts, core.policy_digest, now, expected["lifetime"]
+        hello,
+        core.devices,
+        core.facts,
+        core.policy_digest,
+        now,
+        expected["lifetime"],
+        expected["last_check"],
     )
     assert challenge == recorded.messages["challenge"]
     evidence = recorded.deliver("evidence", recorded.messages["evidence"], now)
@@ -160,6 +168,10 @@ def test_recorded_exchange_as_the_server_sees_it(name: str) -> None:
     assert ack.ack.session_id == evidence.session_id
     assert wire.ACK.encode(ack.ack)["results"] == expected["ack_results"]
     assert recorded.responder.receipt(ack) == recorded.messages["receipt"]
+    wait = recorded.deliver("wait", recorded.messages["wait"], now)
+    assert (wait.agent_id, wait.last_check) == (ack.agent_id, expected["last_check"])
+    woken = recorded.responder.wake(wait, check=expected["check"])
+    assert woken == recorded.messages["wake"]
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
@@ -177,8 +189,12 @@ def test_recorded_exchange_as_the_agent_sees_it(name: str) -> None:
         "evidence_mac": b64u_encode(last._keys.evidence_mac),
         "ack_mac": b64u_encode(last._ack_key),
         "receipt_mac": b64u_encode(last._receipt_key),
+        "wait_mac": b64u_encode(last.waiting.wait_key),
+        "wake_mac": b64u_encode(last.waiting.wake_key),
     } == expected["keys"]
     last.receipt(recorded.messages["receipt"])
+    assert last.waiting.wait() == recorded.messages["wait"]
+    assert last.waiting.wake(recorded.messages["wake"]) == expected["check"]
 
 
 @pytest.mark.parametrize("vector", HOSTILE, ids=lambda vector: vector["name"])

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import hostile_messages
 import vector_scripts
-from protocol_world import CERTIFICATE, LIFETIME, NOW, Stage, World, stream
+from protocol_world import CERTIFICATE, LAST_CHECK, LIFETIME, NOW, Stage, World, stream
 from securecloud_protocol import messages as wire
 from securecloud_protocol import suite, transcript
 from securecloud_protocol.encoding import b64u_encode, digest, length_prefixed
@@ -107,7 +107,11 @@ def _expected(stage: Stage) -> dict[str, Any]:
             "evidence_mac": b64u_encode(agent._keys.evidence_mac),
             "ack_mac": b64u_encode(agent._ack_key),
             "receipt_mac": b64u_encode(agent._receipt_key),
+            "wait_mac": b64u_encode(agent.waiting.wait_key),
+            "wake_mac": b64u_encode(agent.waiting.wake_key),
         },
+        "last_check": LAST_CHECK,
+        "check": agent.waiting.wake(sent["wake"]),
     }
 
 

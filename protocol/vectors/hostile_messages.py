@@ -22,11 +22,11 @@ from securecloud_protocol.agent import Exchange
 from securecloud_protocol.encoding import b64u_encode, json_encode
 from securecloud_protocol.envelope import Envelope, decode_request, encode, encode_error
 from securecloud_protocol.errors import ErrorCode
-from securecloud_protocol.server import ACK_LIFETIME
+from securecloud_protocol.server import ACK_LIFETIME, WAIT_LIFETIME
 from securecloud_protocol.transcript import hello_info
 
 Case = tuple[str, dict[str, Any]]
-REQUESTS = ("enrol", "hello", "evidence", "ack")
+REQUESTS = ("enrol", "hello", "evidence", "ack", "wait")
 IN_FULL = ("hello", "receipt")
 BRIEFLY = ("version 2", "an unknown member", "no seal", "a member twice", "data behind it")
 """All types have one envelope, so that most ways to break it are recorded for two of them only."""
@@ -55,6 +55,7 @@ def cases(stage: Stage) -> Iterator[Case]:
     yield from _claims(stage)
     yield from _releases(stage)
     yield from _acks(stage)
+    yield from _waits(stage)
 
 
 def _flipped(octets: bytes, position: int = -1) -> bytes:
@@ -233,7 +234,7 @@ def _mixed(stage: Stage) -> Iterator[Case]:
     refused = ErrorCode.NOT_AUTHENTICATED
     second = Stage.play(World())
     elsewhere = Stage.play(World("5e7e0000-0000-4000-8000-000000000002", "second server"))
-    for kind in ("enrolled", "challenge", "release", "receipt"):
+    for kind in ("enrolled", "challenge", "release", "receipt", "wake"):
         yield _case(f"{kind}: of another session", kind, second.messages[kind], refused)
     for kind in TYPES:
         yield _case(f"{kind}: of another server", kind, elsewhere.messages[kind], refused)
@@ -263,6 +264,8 @@ def _times() -> Iterator[Case]:
         ("the clock went back", "evidence", NOW - 6),
         ("too late", "ack", NOW + ACK_LIFETIME + 1),
         ("the clock went back", "ack", NOW - 6),
+        ("too late", "wait", NOW + WAIT_LIFETIME + 1),
+        ("the clock went back", "wait", NOW - 6),
     ):
         case = {"endpoint": kind, "message_of": kind, "now": now, "failure": "expired"}
         yield f"{kind}: {name}", case
@@ -361,3 +364,23 @@ def _acks(stage: Stage) -> Iterator[Case]:
     ):
         message = stage.seal("ack", wire.encode(wire.ACK, replace(ack, **changes)))
         yield _case(f"ack: {name}", "ack", message, code)
+
+
+def _waits(stage: Stage) -> Iterator[Case]:
+    wait: wire.Wait = wire.decode(wire.WAIT, stage.payload("wait"))
+    evidence: wire.Evidence = wire.decode(wire.EVIDENCE, stage.payload("evidence"))
+    refused = ErrorCode.NOT_AUTHENTICATED
+    for name, changes in (
+        ("for another session", {"session_id": bytes(16)}),
+        ("with the token of a challenge", {"ack_token": evidence.token}),
+        ("with a cut token", {"ack_token": wait.ack_token[:40]}),
+    ):
+        message = stage.seal("wait", wire.encode(wire.WAIT, replace(wait, **changes)))
+        yield _case(f"wait: {name}", "wait", message, refused)
+    exchange, payload = stage.agents["receipt"], stage.payload("wait")
+    tag = suite.mac(exchange._ack_key, "wait mac", exchange.transcript, payload)
+    message = encode(Envelope("wait", payload, mac=tag))
+    yield _case("wait: under the key of the ack", "wait", message, refused)
+    payload = wire.encode(wire.WAKE, wire.Wake(bytes(16), check=True))
+    message = stage.seal("wake", payload)
+    yield _case("wake: authentic, but for another session", "wake", message, refused)

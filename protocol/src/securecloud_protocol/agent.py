@@ -100,6 +100,35 @@ class _Keys:
     evidence_mac: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What an exchange leaves behind: the right to wait for a check, as often as wanted.
+
+    It holds none of the exchange's other keys and stays good when the exchange is over.
+    """
+
+    session_id: bytes
+    transcript: bytes
+    ack_token: bytes = field(repr=False)
+    wait_key: bytes = field(repr=False)
+    wake_key: bytes = field(repr=False)
+
+    def wait(self) -> bytes:
+        """Return the Wait message."""
+        payload = wire.encode(wire.WAIT, wire.Wait(self.session_id, self.ack_token))
+        tag = suite.mac(self.wait_key, "wait mac", self.transcript, payload)
+        return frames.encode(Envelope("wait", payload, mac=tag))
+
+    def wake(self, data: bytes) -> bool:
+        """Verify the Wake; return whether somebody asked for a check."""
+        frame = frames.decode(data, "wake")
+        suite.verify_mac(self.wake_key, frame.mac, "wake mac", self.transcript, frame.payload)
+        wake: wire.Wake = wire.decode(wire.WAKE, frame.payload)
+        if wake.session_id != self.session_id:
+            raise _refused("the wake is for another session")
+        return wake.check
+
+
 class Exchange:
     """One exchange: hello, challenge, evidence, release, ack, receipt - in this order, each once.
 
@@ -122,6 +151,7 @@ class Exchange:
         self._waits_for = "hello"
         self._secret = random(suite.SECRET_BYTES)
         self._reply_key = suite.KemKey(random(suite.KEM_SEED_BYTES))
+        self._waiting: Waiting | None = None
 
     @contextmanager
     def _step(self, name: str, following: str) -> Iterator[None]:
@@ -212,7 +242,21 @@ class Exchange:
             self._ack_token = body.ack_token
             self._ack_key = suite.derive(joint, t, "ack mac")
             self._receipt_key = suite.derive(joint, t, "receipt mac")
+            self._waiting = Waiting(
+                session_id=body.session_id,
+                transcript=t,
+                ack_token=body.ack_token,
+                wait_key=suite.derive(joint, t, "wait mac"),
+                wake_key=suite.derive(joint, t, "wake mac"),
+            )
             return body
+
+    @property
+    def waiting(self) -> Waiting:
+        """The right to wait for a check; after the release."""
+        if self._waiting is None:
+            raise RuntimeError("there is nothing to wait with before the release")
+        return self._waiting
 
     def _check_release(self, body: wire.ReleaseBody) -> None:
         if body.session_id != self._core.session_id:

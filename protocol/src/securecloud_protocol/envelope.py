@@ -19,6 +19,8 @@ _SEALS = {
     "release": ("mac",),
     "ack": ("mac",),
     "receipt": ("mac",),
+    "wait": ("mac",),
+    "wake": ("mac",),
 }
 _MEMBERS = {
     "payload": octets(2, MAX_MESSAGE_BYTES),

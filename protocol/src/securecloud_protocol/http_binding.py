@@ -12,6 +12,10 @@ ENROL_PATH = "/agent/v1/enrol"
 HELLO_PATH = "/agent/v1/hello"
 EVIDENCE_PATH = "/agent/v1/evidence"
 ACK_PATH = "/agent/v1/ack"
+WAIT_PATH = "/agent/v1/wait"
+
+LONGEST_WAIT = 60
+"""Seconds after which a server has answered a Wait; fewer than most networks keep idle ones."""
 
 STATUS: Mapping[ErrorCode, HTTPStatus] = MappingProxyType(
     {

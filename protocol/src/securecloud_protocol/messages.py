@@ -542,3 +542,25 @@ class Receipt:
 
 
 RECEIPT = record(Receipt, session_id=_SESSION_ID)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Asks to be told of a check; the token is the one of the last Release."""
+
+    session_id: bytes
+    ack_token: bytes
+
+
+WAIT = record(Wait, session_id=_SESSION_ID, ack_token=_TOKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Ends a Wait; `check` says whether somebody asked for a check since that exchange's Hello."""
+
+    session_id: bytes
+    check: bool
+
+
+WAKE = record(Wake, session_id=_SESSION_ID, check=boolean)

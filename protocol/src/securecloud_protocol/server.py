@@ -40,6 +40,9 @@ IdentityLookup = Callable[[str], bytes | None]
 ACK_LIFETIME = 3600
 """Seconds in which an agent may acknowledge a release: formatting a new volume takes its time."""
 
+WAIT_LIFETIME = 2 * 86400
+"""Seconds after a release in which its agent may wait; the next is long due by then."""
+
 _CLOCK_SKEW_BETWEEN_NODES = 5
 
 
@@ -121,6 +124,23 @@ class OpenedAck:
         return f"OpenedAck({self.agent_id})"
 
 
+@dataclass(frozen=True, slots=True)
+class OpenedWait:
+    """An authenticated Wait."""
+
+    agent_id: str
+    wait: wire.Wait
+    state: AckState
+
+    @property
+    def last_check(self) -> int:
+        """The number of the last check that the agent's last exchange knew of."""
+        return self.state.last_check
+
+    def __repr__(self) -> str:
+        return f"OpenedWait({self.agent_id})"
+
+
 class Responder:
     """Opens what agents send and seals what they get.
 
@@ -136,8 +156,8 @@ class Responder:
     ) -> None:
         self._kem = suite.KemKey(keys.kem_seed)
         self._signing = Ed25519PrivateKey.from_private_bytes(keys.signing_seed)
-        self._sessions = TokenSealer(keys.token_key, "challenge token", random)
-        self._acks = TokenSealer(keys.token_key, "ack token", random)
+        self._sessions = TokenSealer(keys.token_key, "challenge token 2", random)
+        self._acks = TokenSealer(keys.token_key, "ack token 2", random)
         self._certificates = tuple(certificates)
         self._random = random
         self._nobody = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
@@ -195,8 +215,13 @@ class Responder:
         policy_digest: bytes,
         now: int,
         lifetime: int,
+        last_check: int = 0,
     ) -> bytes:
-        """Return the Challenge; nothing is stored. `now` in seconds since 1970 UTC."""
+        """Return the Challenge; nothing is stored. `now` in seconds since 1970 UTC.
+
+        `last_check` is the number of the last check that was asked for of this agent, 0 for none;
+        such numbers only ever grow. It comes back with the Evidence and with each Wait.
+        """
         core = wire.encode(
             wire.CHALLENGE_CORE,
             wire.ChallengeCore(
@@ -219,6 +244,7 @@ class Responder:
             issued_at=now,
             agent_time=hello.time,
             seen_audit_size=hello.seen_audit_size,
+            last_check=last_check,
         )
         token = self._sessions.seal(state.pack(), core)
         payload = wire.encode(wire.CHALLENGE, wire.Challenge(core, token))
@@ -294,7 +320,10 @@ class Responder:
             transcript=t,
             ack_key=suite.derive(joint, t, "ack mac"),
             receipt_key=suite.derive(joint, t, "receipt mac"),
+            wait_key=suite.derive(joint, t, "wait mac"),
+            wake_key=suite.derive(joint, t, "wake mac"),
             issued_at=now,
+            last_check=opened.state.last_check,
             devices=opened.core.devices,
         )
         ack_token = self._acks.seal(ack_state.pack(), b"")
@@ -328,6 +357,25 @@ class Responder:
         payload = wire.encode(wire.RECEIPT, wire.Receipt(opened.ack.session_id))
         tag = suite.mac(opened.state.receipt_key, "receipt mac", opened.state.transcript, payload)
         return frames.encode(Envelope("receipt", payload, mac=tag))
+
+    # Checks on demand
+
+    def open_wait(self, data: bytes, now: int) -> OpenedWait:
+        """Authenticate a Wait by its token alone; nothing is looked up for a stranger."""
+        frame = frames.decode_request(data, "wait")
+        wait: wire.Wait = wire.decode(wire.WAIT, frame.payload)
+        state = unpack_ack(self._acks.open(wait.ack_token, b""))
+        suite.verify_mac(state.wait_key, frame.mac, "wait mac", state.transcript, frame.payload)
+        if wait.session_id != state.session_id:
+            raise ProtocolError(ErrorCode.NOT_AUTHENTICATED, "wait for another session")
+        _check_age(state.issued_at, WAIT_LIFETIME, now)
+        return OpenedWait(state.agent_id, wait, state)
+
+    def wake(self, opened: OpenedWait, *, check: bool) -> bytes:
+        """Return the answer to a Wait."""
+        payload = wire.encode(wire.WAKE, wire.Wake(opened.wait.session_id, check))
+        tag = suite.mac(opened.state.wake_key, "wake mac", opened.state.transcript, payload)
+        return frames.encode(Envelope("wake", payload, mac=tag))
 
     # Audit
 

@@ -17,8 +17,8 @@ from securecloud_protocol.suite import RandomSource, derive
 
 _SALT_BYTES = 32
 _NONCE = bytes(12)
-_SESSION = struct.Struct(">36s36s32s32s1216sQQQ")
-_ACK = struct.Struct(">36s16s32s32s32sQ")
+_SESSION = struct.Struct(">36s36s32s32s1216sQQQQ")
+_ACK = struct.Struct(">36s16s32s32s32s32s32sQQ")
 
 
 class TokenSealer:
@@ -50,7 +50,10 @@ class TokenSealer:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """What the challenge token seals."""
+    """What the challenge token seals.
+
+    `last_check` is the number of the last check that was asked for when the Hello came, 0 for none.
+    """
 
     agent_id: str
     boot_id: str
@@ -60,6 +63,7 @@ class SessionState:
     issued_at: int
     agent_time: int
     seen_audit_size: int
+    last_check: int = 0
 
     def pack(self) -> bytes:
         """Return the fixed layout."""
@@ -72,6 +76,7 @@ class SessionState:
             self.issued_at,
             self.agent_time,
             self.seen_audit_size,
+            self.last_check,
         )
 
 
@@ -83,14 +88,20 @@ def unpack_session(packed: bytes) -> SessionState:
 
 @dataclass(frozen=True, slots=True)
 class AckState:
-    """What the ack token seals; `devices` are those that the release decided on."""
+    """What the ack token seals; `devices` are those that the release decided on.
+
+    `last_check` is the session's.
+    """
 
     agent_id: str
     session_id: bytes
     transcript: bytes
     ack_key: bytes = field(repr=False)
     receipt_key: bytes = field(repr=False)
+    wait_key: bytes = field(repr=False)
+    wake_key: bytes = field(repr=False)
     issued_at: int
+    last_check: int
     devices: tuple[str, ...]
 
     def pack(self) -> bytes:
@@ -101,20 +112,16 @@ class AckState:
             self.transcript,
             self.ack_key,
             self.receipt_key,
+            self.wait_key,
+            self.wake_key,
             self.issued_at,
+            self.last_check,
         )
         return fixed + " ".join(self.devices).encode()
 
 
 def unpack_ack(packed: bytes) -> AckState:
     """Return the state; `packed` comes out of a token of ours and so has the layout."""
-    agent_id, session_id, transcript, ack_key, receipt_key, issued_at = _ACK.unpack_from(packed)
-    return AckState(
-        agent_id=agent_id.decode(),
-        session_id=session_id,
-        transcript=transcript,
-        ack_key=ack_key,
-        receipt_key=receipt_key,
-        issued_at=issued_at,
-        devices=tuple(packed[_ACK.size :].decode().split()),
-    )
+    agent_id, *rest = _ACK.unpack_from(packed)
+    rest.append(tuple(packed[_ACK.size :].decode().split()))
+    return AckState(agent_id.decode(), *rest)
