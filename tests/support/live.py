@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,6 +144,12 @@ class LiveServer:
         assert self._process is not None
         self._process.send_signal(word)
 
+    def metric(self, name: str) -> float:
+        """Return the value of a metric without labels."""
+        text = self.request("GET", "/metrics").body.decode()
+        (line,) = [each for each in text.splitlines() if each.startswith(f"{name} ")]
+        return float(line.split()[1])
+
     def falls_silent(self) -> bool:
         """Return whether nothing listens any more, within a few seconds."""
         deadline = time.monotonic() + 5
@@ -239,6 +245,22 @@ class AgentMachine:
             check=False,
         )
 
+    @contextlib.contextmanager
+    def service(self) -> Iterator[None]:
+        """Run the agent as a service; its messages are in `run.log`."""
+        with (self.directory / "run.log").open("ab") as log:
+            process = subprocess.Popen(
+                [BIN / "securecloud-agent", "--config", str(self.config), "run"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            yield
+        finally:
+            process.terminate()
+            assert process.wait(10) == 0
+
     def configure(self, **changes: Any) -> None:
         done = self.cli("configure", "--json", stdin=json.dumps(self.settings(**changes)))
         assert done.returncode == 0, done.stderr
@@ -273,6 +295,15 @@ class AgentMachine:
         done = self.cli("unlock", *arguments, "--json")
         assert done.stdout, done.stderr
         return done.returncode, json.loads(done.stdout)["devices"][0]
+
+
+def eventually(holds: Callable[[], object], seconds: float) -> float:
+    """Return after how many seconds `holds` was true; fail when it is not in time."""
+    begun = time.monotonic()
+    while not holds():
+        assert time.monotonic() - begun < seconds, "not in time"
+        _PAUSE.wait(0.05)
+    return time.monotonic() - begun
 
 
 @contextlib.contextmanager

@@ -2,8 +2,9 @@
 
 import logging
 import os
+import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from flask import Flask
+from securecloud_protocol.http_binding import WAIT_PATH
 from securecloud_protocol.server import Responder, ServerKeys
 
 from securecloud_server import __version__
@@ -22,6 +24,7 @@ from securecloud_server.keystores.local import LocalKeystore
 from securecloud_server.keystores.master_key import KeyRing, load_key_ring
 from securecloud_server.services.admin import Ports
 from securecloud_server.services.administration import Administration, administration
+from securecloud_server.services.checks import CheckWatch
 from securecloud_server.services.exchange import ExchangeService, ExchangeTimes
 from securecloud_server.services.exchange_enrolment import EnrolmentService
 from securecloud_server.services.exchange_housekeeping import Housekeeping
@@ -38,9 +41,9 @@ from securecloud_server.storage.database import (
 )
 from securecloud_server.storage.identity import load_identity, renew_identity
 from securecloud_server.web.admin import About, admin_flask
-from securecloud_server.web.agent_api import PREFIX, agent_api
+from securecloud_server.web.agent_api import PREFIX, WaitingRoom, agent_api, waits
 from securecloud_server.web.auth import bearer
-from securecloud_server.web.http import Handler, by_prefix
+from securecloud_server.web.http import Handler, HeldHandler, by_prefix
 from securecloud_server.web.ops import Checks, Metrics, ops
 from securecloud_server.web.wsgi import wsgi_handler
 
@@ -64,6 +67,7 @@ class Application:
     rewrapping: Rewrapping
     key_proof: KeyProof
     key_care: KeyCare
+    checks: CheckWatch
     admin: Administration
 
     @property
@@ -123,6 +127,7 @@ def build(
         rewrapping=rewrapping,
         key_proof=proof,
         key_care=KeyCare(rewrapping, proof, clock, partial(_proven, metrics)),
+        checks=CheckWatch(database),
         admin=administration(
             Ports(database, clock, random),
             keystores,
@@ -170,6 +175,16 @@ def handler(application: Application) -> Handler:
     """Return what answers every request: the agent API, and beside it what Flask serves."""
     agents = agent_api(application.exchange, application.enrolment, application.metrics)
     return by_prefix(PREFIX, agents, wsgi_handler(web(application)))
+
+
+def waiting_room(application: Application, capacity: int) -> WaitingRoom:
+    """Return the room in which up to `capacity` agents wait to be told of a check."""
+    return WaitingRoom(capacity, random.random, application.metrics.waiting)
+
+
+def held(application: Application, room: WaitingRoom) -> Mapping[str, HeldHandler]:
+    """Return, by path, what answers on the event loop when it has something to say."""
+    return {WAIT_PATH: waits(application.responder, room, application.metrics, application.clock)}
 
 
 def web(application: Application) -> Flask:

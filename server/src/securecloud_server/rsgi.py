@@ -3,17 +3,20 @@
 The event loop alone can end a body that does not come: there a deadline is a timer, while under
 WSGI each unfinished body holds a thread for ever. What never waits for a network is answered on
 the loop as well: each hand-over to a thread costs a fight for the interpreter's lock with every
-statement of SQLite. See docs/adr/0003-serving-tls.md.
+statement of SQLite. See docs/adr/0003-serving-tls.md. And what has nothing to say for a while
+waits there, where that costs no thread: docs/adr/0010-checks-on-demand.md.
 """
 
 import asyncio
 import logging
+import os
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from securecloud_server.web.http import Answer, Handler, Request
+from securecloud_server.web.http import Answer, Handler, HeldHandler, Request
 
 _LOG = logging.getLogger("securecloud.http")
 _CLOSE = [("connection", "close")]
@@ -31,32 +34,41 @@ class Call(NamedTuple):
 
 
 class Served(NamedTuple):
-    """What is served: paths below `on_loop` are answered on the event loop itself."""
+    """What is served: paths below `on_loop` are answered on the event loop itself.
+
+    Those in `held` are answered there when there is something to say; `leave` ends their waiting,
+    for the process is to stop.
+    """
 
     handler: Handler
     on_loop: str | None
+    held: Mapping[str, HeldHandler]
+    leave: Callable[[], None]
+
+
+Start = Callable[[asyncio.AbstractEventLoop], Served]
 
 
 class RsgiAdapter:
     """The RSGI side of a handler; `threads` requests run at the same time.
 
-    `start` is called in the worker process before the first request and returns what is served;
-    `stop` after the last. No body longer than `max_body` octets reaches the handler.
+    `start` is called in the worker process before the first request, with its event loop, and
+    returns what is served; `stop` after the last. No body longer than `max_body` octets reaches
+    the handler.
     """
 
-    def __init__(
-        self, start: Callable[[], Served], stop: Callable[[], None], threads: int, max_body: int
-    ) -> None:
+    def __init__(self, start: Start, stop: Callable[[], None], threads: int, max_body: int) -> None:
         self._start = start
         self._stop = stop
         self._threads = threads
         self._max_body = max_body
-        self._served = Served(_not_ready, None)
+        self._served = Served(_not_ready, None, {}, lambda: None)
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._pool: list[threading.Thread] = []
 
-    def __rsgi_init__(self, _loop: asyncio.AbstractEventLoop) -> None:
-        self._served = self._start()
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._served = self._start(loop)
+        loop.add_signal_handler(signal.SIGTERM, self._leave)
         for _ in range(self._threads):
             thread = threading.Thread(target=self._work, daemon=True)
             thread.start()
@@ -81,6 +93,10 @@ class RsgiAdapter:
             _LOG.debug("a body did not arrive", extra={"cause": str(error)})
             return
         request = request_of(scope, body)
+        held = self._served.held.get(request.path)
+        if held is not None:
+            self._send(await held(request), protocol)
+            return
         prefix = self._served.on_loop
         if prefix is not None and request.path.startswith(prefix):
             self._answer(request, protocol)
@@ -92,6 +108,15 @@ class RsgiAdapter:
 
         self._calls.put(Call(request, protocol, finished))
         await done
+
+    def _leave(self) -> None:
+        """Let no one who waits hold up the stop, and then have Granian stop.
+
+        It finishes the requests in flight, however long they take, and takes SIGINT as it takes
+        SIGTERM, whose place in the event loop is ours.
+        """
+        self._served.leave()
+        os.kill(os.getpid(), signal.SIGINT)
 
     def _refusal(self, headers: Any) -> int | None:
         if "transfer-encoding" in headers:
@@ -127,11 +152,15 @@ class RsgiAdapter:
 
     def _answer(self, request: Request, protocol: Any) -> None:
         try:
-            status, headers, body = self._served.handler(request)
+            answer = self._served.handler(request)
         except Exception:
             _LOG.exception("internal error")
-            status, headers, body = 500, (), b""
-        protocol.response_bytes(status, list(headers), body)
+            answer = Answer(500, (), b"")
+        self._send(answer, protocol)
+
+    @staticmethod
+    def _send(answer: Answer, protocol: Any) -> None:
+        protocol.response_bytes(answer.status, list(answer.headers), answer.body)
 
 
 def _not_ready(_request: Request) -> Answer:

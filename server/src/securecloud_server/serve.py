@@ -4,12 +4,14 @@ SIGTERM and SIGINT finish the requests in flight and stop; SIGHUP starts a new w
 the TLS certificate and key anew, and then stops the old one.
 """
 
+import asyncio
 import ctypes
 import logging
 import os
 import resource
 import signal
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,12 +28,16 @@ from securecloud_server.keystores.master_key import SEALED, master_key_path
 from securecloud_server.logs import configure_logs, server_logs
 from securecloud_server.rsgi import RsgiAdapter, Served
 from securecloud_server.settings import Settings
-from securecloud_server.web.agent_api import PREFIX
+from securecloud_server.web.agent_api import PREFIX, WaitingRoom
 
 _LOG = logging.getLogger("securecloud.serve")
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _HOUSEKEEPING_SECONDS = 60.0
+_LOOK_SECONDS = 1.0
+_MOST_CONNECTIONS = 16384
+# The rest are for exchanges and administrators.
+_MOST_WAITING = 12000
 _HEADER_MILLISECONDS = 5000
 _HEADER_BYTES = 65536
 _STOP_SECONDS = 10
@@ -58,7 +64,7 @@ def serve(settings: Settings) -> None:
         http=HTTPModes.http1,
         websockets=False,
         backlog=2048,
-        backpressure=8192,
+        backpressure=_MOST_CONNECTIONS,
         http1_settings=HTTP1Settings(
             header_read_timeout=_HEADER_MILLISECONDS, max_buffer_size=_HEADER_BYTES
         ),
@@ -92,7 +98,7 @@ def _prctl(option: int, argument: int) -> None:
 
 
 class Node:
-    """What lives in one worker process: the application and its housekeeping."""
+    """What lives in one worker process: the application, its housekeeping, and who waits at it."""
 
     def __init__(self, settings: Settings, parent: int) -> None:
         self._settings = settings
@@ -100,14 +106,22 @@ class Node:
         self._stopping = threading.Event()
         self._application: app.Application | None = None
 
-    def start(self) -> Served:
+    def start(self, loop: asyncio.AbstractEventLoop) -> Served:
         """Build the application, with the certificate that is there now."""
         end_with(self._parent)
         certificates = app.load_certificates(self._settings.server.tls_certificate)
         self._application = app.build(self._settings, certificates)
-        threading.Thread(target=self._keep_house, args=(self._application,), daemon=True).start()
+        room = app.waiting_room(self._application, _MOST_WAITING)
+        for work in (self._keep_house, partial(self._look_for_checks, loop, room)):
+            threading.Thread(target=work, args=(self._application,), daemon=True).start()
         _LOG.info("ready", extra={"server_id": self._application.server_id})
-        return Served(app.handler(self._application), PREFIX if self._never_waits() else None)
+        held = app.held(self._application, room)
+        return Served(
+            app.handler(self._application),
+            PREFIX if self._never_waits() else None,
+            held,
+            room.close,
+        )
 
     def _never_waits(self) -> bool:
         """Say whether agents are answered without a network, behind which a thread may wait."""
@@ -128,6 +142,16 @@ class Node:
                     chore()
                 except DomainError as error:
                     _LOG.error("housekeeping failed", extra={"cause": str(error)})
+
+    def _look_for_checks(
+        self, loop: asyncio.AbstractEventLoop, room: WaitingRoom, application: app.Application
+    ) -> None:
+        """Look for all who wait at once; others complain of a database that is away."""
+        while not self._stopping.wait(_LOOK_SECONDS):
+            with suppress(DomainError):
+                found = application.checks.look()
+                if found:
+                    loop.call_soon_threadsafe(room.tell, found)
 
 
 def _adapter(settings: Settings, parent: int) -> RsgiAdapter:

@@ -100,11 +100,15 @@ def test_the_effects_are_explained() -> None:
 
 
 def test_the_examples_work(machine: Any, admin: Caller) -> None:
-    register, find, approve, evaluate, events, head = calls()
+    register, find, approve, check, agent, judged, evaluate, events, head = calls()
     assert replay(admin, register, "")["key"] == {"state": "pre_active", "version": 1}
     machine.ask("web1-data")
     request = replay(admin, find, "")["items"][0]
     assert replay(admin, approve, request["id"])["state"] == "approved"
+    assert replay(admin, check, "")["check_answered_at"] is None
+    machine.ask("web1-data")
+    assert replay(admin, agent, "")["check_answered_at"]
+    assert replay(admin, judged, "")["items"][0]["outcome"] == "granted"
     admin.put("/policies/web", {"rules": [HOST_RULE]})
     admin.put("/devices/web1-logs", {"agent": "web1", "policy": "web", "volume": LOGS})
     machine.ask("web1-logs")

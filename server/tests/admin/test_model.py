@@ -264,7 +264,8 @@ class Administrators(RuleBasedStateMachine):
             )
             assert report.effective_policy == self.model.effective(wanted)
             assert (key.reference == b"") is (key.state == "destroyed")
-        agents = {a.name: a.state for a in self.admin.agents.page(ACTOR, ALL, {})}
+        reports = self.admin.agents.page(ACTOR, ALL, {})
+        agents = {report.agent.name: report.agent.state for report in reports}
         assert agents == self.model.agents
 
 

@@ -41,6 +41,7 @@ MATRIX: dict[str, tuple[frozenset[str], Any]] = {
     "GET /agents": (READERS, None),
     "GET /agents/<name>": (READERS, None),
     "DELETE /agents/<name>": (EDITORS, None),
+    "POST /agents/<name>:check": (EDITORS, {}),
     "GET /enrollment-tokens": (READERS, None),
     "POST /enrollment-tokens": (EDITORS, {"agent_name": "new"}),
     "GET /enrollment-tokens/<id>": (READERS, None),

@@ -8,6 +8,7 @@ from securecloud_server.domain.records import (
     Agent,
     ApiToken,
     AuditEvent,
+    Check,
     Device,
     DeviceGroup,
     EnrolmentTokenRecord,
@@ -68,6 +69,7 @@ SIGHTING = Sighting(
     boot_id="b",
     circumstances={"request": {"value": {"weekday": "friday"}, "provenance": "observed"}},
 )
+CHECK = Check("id-1", 7, 10, None)
 API_TOKEN = ApiToken("t1", "ci", "auditor", b"h" * 32, 1, None, None)
 ENROLMENT_TOKEN = EnrolmentTokenRecord("e1", "web1", b"h" * 32, 1, 2, None, None, None)
 

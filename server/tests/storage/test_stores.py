@@ -11,6 +11,7 @@ from securecloud_server.storage.database import SqlDatabase
 
 from server.tests.storage.records import (
     AGENT,
+    CHECK,
     DEVICE,
     GROUP,
     HOSTILE,
@@ -211,3 +212,26 @@ def test_what_others_refer_to_stays(database: SqlDatabase) -> None:
         database.write(lambda tx: tx.policies.delete("web"))
     with pytest.raises(Conflict, match="refer"):
         add(database, "devices", replace(DEVICE, group="absent"))
+
+
+def test_the_last_check_of_an_agent_takes_the_place_of_the_one_before(
+    database: SqlDatabase,
+) -> None:
+    answered = replace(CHECK, answered_at=12)
+    later = replace(CHECK, number=9, requested_at=20)
+    for check in (CHECK, answered, later):
+        database.write(lambda tx, check=check: tx.checks.put(check))
+        with database.read() as tx:
+            assert tx.checks.of(["id-1", "id-2"]) == {"id-1": check}
+    with database.read() as tx:
+        assert tx.checks.of([]) == {}
+
+
+def test_requests_since_a_number(database: SqlDatabase) -> None:
+    checks = [replace(CHECK, agent_id=f"id-{number}", number=number) for number in (3, 5, 8)]
+    for check in checks:
+        database.write(lambda tx, check=check: tx.checks.put(check))
+    with database.read() as tx:
+        assert tx.checks.requested_after(0) == {"id-3": 3, "id-5": 5, "id-8": 8}
+        assert tx.checks.requested_after(5) == {"id-8": 8}
+        assert tx.checks.requested_after(8) == {}

@@ -8,6 +8,7 @@ from securecloud_server.domain.records import (
     Agent,
     ApiToken,
     AuditEvent,
+    Check,
     Device,
     DeviceGroup,
     DeviceState,
@@ -57,6 +58,19 @@ class AgentStore(Store[Agent], Protocol):
 
     def by_id(self, agent_id: str) -> Agent | None:
         """Return the agent with this id."""
+
+
+class CheckStore(Protocol):
+    """The last check that was asked of each agent, by agent id."""
+
+    def of(self, agent_ids: Sequence[str]) -> Mapping[str, Check]:
+        """Return the checks of these agents, by agent id."""
+
+    def put(self, check: Check) -> None:
+        """Insert or overwrite the agent's."""
+
+    def requested_after(self, number: int) -> Mapping[str, int]:
+        """Return the numbers greater than `number`, by agent id."""
 
 
 class PolicyStore(Store[PolicyText], Protocol):
@@ -169,6 +183,7 @@ class Transaction(Protocol):
     """One unit of work: everything in it happens, or nothing."""
 
     agents: AgentStore
+    checks: CheckStore
     groups: Store[DeviceGroup]
     policies: PolicyStore
     devices: DeviceStore

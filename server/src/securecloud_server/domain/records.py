@@ -20,6 +20,21 @@ class Agent:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """The last check that somebody asked of an agent.
+
+    `number` is the size of the audit log with the request in it, so that a later request, of
+    whichever agent, has a greater one. `answered_at` is when an exchange was decided that began
+    after it and was about all of the agent's devices; None while that is awaited.
+    """
+
+    agent_id: str
+    number: int
+    requested_at: int
+    answered_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceGroup:
     """Devices that share a policy unless they name their own."""
 

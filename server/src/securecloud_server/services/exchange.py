@@ -14,6 +14,7 @@ from securecloud_server.domain.errors import Unavailable
 from securecloud_server.domain.keystores import Keystores
 from securecloud_server.domain.ports import Clock, Database, RandomSource, Transaction
 from securecloud_server.domain.records import Actor, Agent, AuditEvent
+from securecloud_server.services.checks import last_check
 from securecloud_server.services.exchange_ack import Acknowledgement
 from securecloud_server.services.exchange_identities import Identities, Refused
 from securecloud_server.services.exchange_release import Release
@@ -108,6 +109,7 @@ class ExchangeService:
             policy_digest(assignments),
             int(self._clock()),
             self._times.session_lifetime,
+            last_check(tx, agent),
         )
 
     def _refusing(self, answer: Callable[[], bytes]) -> bytes:

@@ -17,6 +17,7 @@ from securecloud_server.domain.records import Actor, Agent, DeviceState, Session
 from securecloud_server.domain.volume_states import after_exchange
 from securecloud_server.domain.volumes import source_of
 from securecloud_server.services import exchange_audit as audit
+from securecloud_server.services.checks import answered
 from securecloud_server.services.exchange_decision import (
     Case,
     Verdict,
@@ -183,6 +184,8 @@ class Release:
             for verdict in verdicts:
                 kept.store(tx, verdict, _store(tx, inquiry, verdict, lineages))
             _saw_agent(tx, inquiry)
+            known, devices = inquiry.opened.state.last_check, len(verdicts)
+            answered(tx, inquiry.agent, known, devices, inquiry.now)
             return _audit_head(tx, inquiry)
 
         return self._database.write(work)

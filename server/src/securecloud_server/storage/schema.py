@@ -39,6 +39,15 @@ AGENTS = Table(
     _text("version"),
 )
 
+CHECKS = Table(
+    "checks",
+    METADATA,
+    _text("agent_id", key=True),
+    _integer("number"),
+    _integer("requested_at"),
+    _integer("answered_at"),
+)
+
 
 def _policy_columns(*, version_key: bool) -> list[Column[Any]]:
     return [

@@ -8,6 +8,7 @@ from securecloud_server.domain.errors import Conflict, NotFound
 from securecloud_server.domain.records import (
     Agent,
     ApiToken,
+    Check,
     Device,
     DeviceGroup,
     DeviceState,
@@ -88,6 +89,33 @@ class SqlAgents(TableStore[Agent]):
         """Return the agent with this id."""
         row = self._runner.row(_AGENT_BY_ID, {"agent_id": agent_id})
         return None if row is None else _AGENTS.record(row)
+
+
+_CHECKS = RecordTable("check", Check, schema.CHECKS, "agent_id")
+_REQUESTED_AFTER = select(schema.CHECKS.c.agent_id, schema.CHECKS.c.number).where(
+    schema.CHECKS.c.number > bindparam("number")
+)
+
+
+class SqlChecks(TableStore[Check]):
+    """The last check that was asked of each agent."""
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(runner, _CHECKS)
+
+    def of(self, agent_ids: Sequence[str]) -> Mapping[str, Check]:
+        """Return the checks of these agents, by agent id."""
+        return {check.agent_id: check for check in self._in("agent_id", agent_ids)}
+
+    def put(self, check: Check) -> None:
+        """Insert or overwrite the agent's."""
+        row = _CHECKS.row(check)
+        if not self._runner.change(_CHECKS.update, {**row, "where_key": check.agent_id}):
+            self._runner.change(_CHECKS.insert, row)
+
+    def requested_after(self, number: int) -> Mapping[str, int]:
+        """Return the numbers greater than `number`, by agent id."""
+        return dict(self._runner.rows(_REQUESTED_AFTER, {"number": number}))
 
 
 _POLICY_VERSIONS = (

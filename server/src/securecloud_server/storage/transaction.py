@@ -18,6 +18,7 @@ class SqlTransaction:
         self.runner = runner
         self.log = SqlAuditLog(runner, clock, sign)
         self.agents: ports.AgentStore = stores.SqlAgents(runner)
+        self.checks: ports.CheckStore = stores.SqlChecks(runner)
         self.groups: ports.Store[DeviceGroup] = stores.groups(runner)
         self.policies: ports.PolicyStore = stores.SqlPolicies(runner)
         self.devices: ports.DeviceStore = stores.SqlDevices(runner)

@@ -1,6 +1,6 @@
 """A request and its answer, whatever carries them; and who answers what."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 Headers = Sequence[tuple[str, str]]
@@ -29,6 +29,9 @@ class Answer(NamedTuple):
 
 
 Handler = Callable[[Request], Answer]
+
+HeldHandler = Callable[[Request], Awaitable[Answer]]
+"""Answers on the event loop, when it has something to say."""
 
 
 def by_prefix(prefix: str, below: Handler, otherwise: Handler) -> Handler:

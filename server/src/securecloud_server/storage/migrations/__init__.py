@@ -10,12 +10,14 @@ from securecloud_server.storage.migrations import (
     m0001_initial,
     m0002_evidence,
     m0003_volume_states,
+    m0004_checks,
 )
 
 MIGRATIONS: dict[int, ModuleType] = {
     1: m0001_initial,
     2: m0002_evidence,
     3: m0003_volume_states,
+    4: m0004_checks,
 }
 LATEST = max(MIGRATIONS)
 

@@ -1,4 +1,4 @@
-"""`/agents`: machines that have enrolled."""
+"""`/agents`: machines that have enrolled, and checks that are asked of them."""
 
 import hashlib
 from typing import Literal
@@ -8,11 +8,11 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, Field
 from securecloud_protocol.encoding import b64u_encode
 
-from securecloud_server.domain.records import Agent as AgentRecord
-from securecloud_server.services.agents import AgentService, tag
+from securecloud_server.services.agents import AgentReport, AgentService, tag
 from securecloud_server.web.admin.models import (
     NAME,
     Name,
+    Nothing,
     Page,
     Time,
     answer,
@@ -34,9 +34,13 @@ class Agent(BaseModel):
     identity_fingerprint: str
     state: str = Field(description="active or retired")
     enrolled_at: Time
-    last_seen_at: Time | None
+    last_seen_at: Time | None = Field(description="when it was judged last")
     last_source: str | None = Field(description="the address it last spoke from")
     version: str | None
+    check_requested_at: Time | None = Field(description="when somebody last asked for a check")
+    check_answered_at: Time | None = Field(
+        description="when it was judged on that; null while it is awaited"
+    )
 
 
 class Agents(BaseModel):
@@ -52,8 +56,9 @@ class Filters(Page):
     state: Literal["active", "retired"] | None = None
 
 
-def show(agent: AgentRecord) -> Agent:
+def show(report: AgentReport) -> Agent:
     """Return the agent as the API shows it."""
+    agent, check = report.agent, report.check
     return Agent(
         name=agent.name,
         agent_id=agent.agent_id,
@@ -63,6 +68,8 @@ def show(agent: AgentRecord) -> Agent:
         last_seen_at=time_or_none(agent.last_seen_at),
         last_source=agent.last_source,
         version=agent.version,
+        check_requested_at=time(check.requested_at) if check else None,
+        check_answered_at=time_or_none(check.answered_at) if check else None,
     )
 
 
@@ -72,16 +79,21 @@ def agents(api: APIBlueprint, service: AgentService) -> APIBlueprint:
     @api.get("/agents", summary="List agents", responses={200: Agents})
     def list_agents(query: Filters) -> Response:
         found = service.page(caller(), part(query), {"state": query.state})
-        return listing(query, found, show, lambda agent: agent.name)
+        return listing(query, found, show, lambda report: report.agent.name)
 
     @api.get("/agents/<name>", summary="Read an agent", responses={200: Agent})
     def get_agent(path: Name) -> Response:
-        agent = service.get(caller(), path.name)
-        return answer(show(agent), tag(agent), complete=False)
+        report = service.get(caller(), path.name)
+        return answer(show(report), tag(report.agent), complete=False)
 
     @api.delete("/agents/<name>", summary="Retire an agent", responses={204: None})
     def retire_agent(path: Name) -> Response:
         service.retire(caller(), path.name, precondition())
         return no_content()
+
+    @api.post("/agents/<string:name>:check", summary="Ask for a check", responses={200: Agent})
+    def check_agent(path: Name, body: Nothing) -> Response:  # noqa: ARG001 - read for its strictness
+        report = service.check(caller(), path.name)
+        return answer(show(report), tag(report.agent), complete=False)
 
     return api

@@ -63,6 +63,10 @@ class Reason(Body):
     reason: str = Field(description="one line of 3 to 500 characters")
 
 
+class Nothing(Body):
+    """There is nothing to say: an empty object."""
+
+
 class WrongField(BaseModel):
     """One wrong field."""
 

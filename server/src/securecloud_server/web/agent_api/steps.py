@@ -23,8 +23,8 @@ from securecloud_server.web.http import Answer, Handler, Request
 
 _LOG = logging.getLogger("securecloud.agent_api")
 PREFIX = "/agent/"
-_HEADERS = (("content-type", "application/json"), ("cache-control", "no-store"))
-_NOT_FOUND = Answer(404, _HEADERS, b"")
+HEADERS = (("content-type", "application/json"), ("cache-control", "no-store"))
+_NOT_FOUND = Answer(404, HEADERS, b"")
 
 Step = Callable[[bytes, str], bytes]
 """Answers one message from an address."""
@@ -81,7 +81,7 @@ def agent_api(exchange: Exchange, enrolment: Enrolment, counters: Counters) -> H
         if methods is None:
             return _NOT_FOUND
         if request.method not in methods:
-            return Answer(405, (*_HEADERS, ("allow", ", ".join(methods))), b"")
+            return method_not_allowed(*methods)
         name, step = methods[request.method]
         return _answer(name, step, request, counters)
 
@@ -94,23 +94,29 @@ def _answer(name: str, step: Step, request: Request, counters: Counters) -> Answ
         if request.body is None:
             raise ProtocolError(ErrorCode.TOO_LARGE, "the body")
         body = step(request.body, request.source)
-    except ProtocolError as error:
-        counters.refusal(name, error.code.value)
-        _log_refusal(name, request.source, error)
-        return _refusal(error.code)
-    except Exception:
-        counters.refusal(name, ErrorCode.INTERNAL.value)
-        _LOG.exception("internal error", extra={"step": name, "source": request.source})
-        return _refusal(ErrorCode.INTERNAL)
+    except Exception as error:
+        return refused(name, request.source, error, counters)
     counters.answered(name, perf_counter() - started)
-    return Answer(200, _HEADERS, body)
+    return Answer(200, HEADERS, body)
+
+
+def method_not_allowed(*methods: str) -> Answer:
+    """Return the answer to a request whose path has these methods only."""
+    return Answer(405, (*HEADERS, ("allow", ", ".join(methods))), b"")
+
+
+def refused(step: str, source: str, error: Exception, counters: Counters) -> Answer:
+    """Return the closed code for an error at `step`; the log has the rest."""
+    if not isinstance(error, ProtocolError):
+        _LOG.error("internal error", extra={"step": step, "source": source}, exc_info=error)
+        error = ProtocolError(ErrorCode.INTERNAL, "")
+    else:
+        _log_refusal(step, source, error)
+    counters.refusal(step, error.code.value)
+    return Answer(STATUS[error.code], HEADERS, encode_error(error.code))
 
 
 def _log_refusal(step: str, source: str, error: ProtocolError) -> None:
     level = logging.ERROR if error.code is ErrorCode.UNAVAILABLE else logging.WARNING
     extra = {"step": step, "source": source, "code": error.code.value, "detail": error.detail}
     _LOG.log(level, "refused", extra=extra)
-
-
-def _refusal(code: ErrorCode) -> Answer:
-    return Answer(STATUS[code], _HEADERS, encode_error(code))

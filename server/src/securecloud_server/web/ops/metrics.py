@@ -43,6 +43,12 @@ class Metrics:
             ("step", "code"),
             registry=self._registry,
         )
+        self._waiting = Gauge(
+            "securecloud_waiting_agents",
+            "Agents that wait to be told of a check",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
         self._seconds = Histogram(
             "securecloud_agent_step_seconds",
             "Time to answer a message of an agent",
@@ -69,6 +75,10 @@ class Metrics:
     def refusal(self, step: str, code: str) -> None:
         """Count a refused message."""
         self._refusals.labels(step, code).inc()
+
+    def waiting(self, change: int) -> None:
+        """Count agents that begin (1) or cease (-1) to wait."""
+        self._waiting.inc(change)
 
     def answered(self, step: str, seconds: float) -> None:
         """Record how long an answer took."""
