@@ -70,6 +70,10 @@ class Management:
         self.acks: list[wire.Ack] = []
         self.hellos: list[wire.Hello] = []
         self.skew = 0
+        self.last_check = 0
+        self.waits = 0
+        self.held_seconds = 20.0
+        self.news = threading.Condition()
         self._consumed: set[bytes] = set()
         self._acked: set[bytes] = set()
         self._lock = threading.Lock()
@@ -79,7 +83,19 @@ class Management:
         self.tokens[token.token_id] = token.secret
         return format_token(token)
 
+    def ask_for_check(self) -> None:
+        with self.news:
+            self.last_check += 1
+            self.news.notify_all()
+
+    def await_waits(self, count: int) -> None:
+        """Return once agents have come to wait `count` times."""
+        with self.news:
+            assert self.news.wait_for(lambda: self.waits >= count, 20), self.waits
+
     def handle(self, method: str, path: str, body: bytes) -> bytes:
+        if (method, path) == ("POST", "/agent/v1/wait"):
+            return self._wait(body)
         route = {
             ("GET", "/agent/v1/enrol"): lambda _: self.responder.identity_message(),
             ("POST", "/agent/v1/enrol"): self._enrol,
@@ -112,7 +128,9 @@ class Management:
         devices = opened.hello.devices or tuple(sorted(self.devices))
         if set(devices) - self.devices.keys():
             raise ProtocolError(ErrorCode.UNKNOWN_DEVICE, "device")
-        return self.responder.challenge(opened, devices, self.facts, bytes(32), self._now(), 30)
+        return self.responder.challenge(
+            opened, devices, self.facts, bytes(32), self._now(), 30, self.last_check
+        )
 
     def _evidence(self, body: bytes) -> bytes:
         opened = self.responder.open_evidence(body, self.agents.get, self._now())
@@ -176,6 +194,19 @@ class Management:
             if result.luks_uuid and device.volume is not None and result.result != "failed":
                 device.volume = _pinned(device.volume, result.luks_uuid)
         return self.responder.receipt(opened)
+
+    def _wait(self, body: bytes) -> bytes:
+        opened = self.responder.open_wait(body, self._now())
+
+        def is_asked() -> bool:
+            return self.last_check > opened.last_check
+
+        with self.news:
+            self.waits += 1
+            self.news.notify_all()
+            return self.responder.wake(
+                opened, check=self.news.wait_for(is_asked, self.held_seconds)
+            )
 
 
 def _pinned(volume: wire.Volume, luks_uuid: str) -> wire.Volume:

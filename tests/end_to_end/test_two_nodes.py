@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from tests.end_to_end.conftest import APPROVING
-from tests.support.live import AgentMachine, LiveServer, running_server
+from tests.support.live import AgentMachine, LiveServer, eventually, running_server
 from tests.support.postgres import Cluster
 
 
@@ -51,3 +51,20 @@ def test_either_node_serves_and_one_may_go(
     for node in nodes:
         verdict = node.cli("audit", "verify", "--json")
         assert verdict.returncode == 0, verdict.stdout + verdict.stderr
+
+
+def test_a_check_that_one_node_is_asked_for_wakes_who_waits_at_the_other(
+    nodes: tuple[LiveServer, LiveServer], tmp_path: Path
+) -> None:
+    one, two = nodes
+    machine = AgentMachine(tmp_path, one, "distant")
+    machine.configure()
+    machine.enrol()
+
+    def is_answered() -> bool:
+        return two.ok("GET", "/agents/distant")["check_answered_at"] is not None
+
+    with machine.service():
+        eventually(lambda: one.metric("securecloud_waiting_agents") == 1, 10)
+        two.ok("POST", "/agents/distant:check", {})
+        eventually(is_answered, 10)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from securecloud_protocol import MAX_MESSAGE_BYTES
 
 from securecloud_agent.client.certificate import look
-from securecloud_agent.client.failures import NotTrustedError, UnreachableError
+from securecloud_agent.client.failures import NotOfferedError, NotTrustedError, UnreachableError
 from securecloud_agent.client.tls import (
     Deadline,
     DeadlineSocket,
@@ -26,7 +26,8 @@ from securecloud_agent.client.tls import (
 _PORT = 443
 _FRAME_HEAD = 256
 _BROKEN = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
-_SERVER_TROUBLE = frozenset({404, 405, 408, 429, 500, 502, 503, 504})
+_NOT_OFFERED = frozenset({404, 405})
+_SERVER_TROUBLE = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class Peers:
@@ -158,8 +159,9 @@ class Connection:
     def _require_message(self, status: int, content: bytes) -> None:
         if content.startswith(b"{") and b'"v":' in content[:_FRAME_HEAD]:
             return
-        if status in _SERVER_TROUBLE:
-            raise UnreachableError(f"{self.url}: HTTP status {status}; see the server's log")
+        if status in _NOT_OFFERED | _SERVER_TROUBLE:
+            kind = NotOfferedError if status in _NOT_OFFERED else UnreachableError
+            raise kind(f"{self.url}: HTTP status {status}; see the server's log")
         raise NotTrustedError(
             f"{self.url}: HTTP status {status} and no SecureCloud message; is the URL right?"
         )

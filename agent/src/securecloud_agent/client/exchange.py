@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from securecloud_protocol.agent import Exchange
+from securecloud_protocol.agent import Exchange, Waiting
 from securecloud_protocol.envelope import decode
 from securecloud_protocol.errors import ErrorCode, ProtocolError
 from securecloud_protocol.http_binding import ACK_PATH, EVIDENCE_PATH, HELLO_PATH
@@ -63,6 +63,11 @@ class Session:
         self._connection = connection
         self._exchange = exchange
         self._open_again = open_again
+
+    @property
+    def waiting(self) -> Waiting:
+        """What the exchange leaves to wait with; after the release."""
+        return self._exchange.waiting
 
     def release(self, body: EvidenceBody) -> ReleaseBody:
         """Send the evidence and return the server's decisions."""

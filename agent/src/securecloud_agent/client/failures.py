@@ -11,6 +11,10 @@ class UnreachableError(AgentError):
     code = "unreachable"
 
 
+class NotOfferedError(UnreachableError):
+    """What answered does not know the path; a server of an older version, or a proxy."""
+
+
 class NotTrustedError(AgentError):
     """What answered is not proved to be the server; asking again will not help."""
 

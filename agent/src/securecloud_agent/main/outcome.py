@@ -9,6 +9,7 @@ from securecloud_agent.errors import AgentError, printable
 from securecloud_agent.main.wiring import Agent
 
 if TYPE_CHECKING:
+    from securecloud_agent.client.waiting import Ticket
     from securecloud_agent.probes.watch import FactWatch
 
 NOT_OURS = "unknown_device"
@@ -30,12 +31,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """The outcome of one pass, `check_interval` in seconds. `facts` watches what was asked for."""
+    """The outcome of one pass, `check_interval` in seconds.
+
+    `facts` watches what was asked for, `ticket` is to wait with for a check that somebody asks for.
+    """
 
     changed: bool
     outcomes: tuple[Outcome, ...]
     check_interval: int
     facts: "FactWatch | None" = None
+    ticket: "Ticket | None" = None
 
 
 def remember(

@@ -19,6 +19,7 @@ from securecloud_agent.client.connection import Peers
 from securecloud_agent.client.exchange import Caller, Question, Session, open_session
 from securecloud_agent.client.failures import RefusedError, UnreachableError
 from securecloud_agent.client.tls import Deadline
+from securecloud_agent.client.waiting import Ticket
 from securecloud_agent.decide.audit import check_head
 from securecloud_agent.decide.clock import skew_warning
 from securecloud_agent.decide.model import Observed
@@ -163,16 +164,15 @@ class _Pass:
     def _open(self, devices: tuple[str, ...], deadline: Deadline) -> Session:
         now = int(self._agent.clocks.now())
         question = Question(devices, self._agent.boot_id, now, self._memory.seen_head().size)
-        urls = self._urls()
+        urls = self._urls(self._memory.last_server())
         session = open_session(urls, self._peers, deadline, self._caller, question)
         skew = skew_warning(session.core.time, now)
         if skew:
             warn(skew)
         return session
 
-    def _urls(self) -> list[str]:
+    def _urls(self, last: str | None) -> list[str]:
         """The server that answered last comes first."""
-        last = self._memory.last_server()
         return sorted(self._agent.settings.servers, key=lambda url: url != last)
 
     def _evidence(self, session: Session) -> EvidenceBody:
@@ -224,7 +224,8 @@ class _Pass:
                 device = each.outcome.device
                 self._volumes.tell(event.name, device, event.mount_point, event.seconds_left)
         changed = any(each.changed for each in done)
-        return Passed(changed, outcomes, release.check_interval, self._facts)
+        ticket = Ticket(session.waiting, tuple(self._urls(session.url)))
+        return Passed(changed, outcomes, release.check_interval, self._facts, ticket)
 
     def _not_asked(self, damaged: dict[str, StateError]) -> tuple[Outcome, ...]:
         return tuple(

@@ -9,12 +9,14 @@ from types import FrameType
 
 from securecloud_agent.client.failures import UnreachableError
 from securecloud_agent.client.network import Routes, has_route
+from securecloud_agent.client.waiting import Ticket
 from securecloud_agent.decide.schedule import ask_again_after
 from securecloud_agent.errors import AgentError, say, warned
 from securecloud_agent.main.hardening import protect_process
 from securecloud_agent.main.notify import notify_ready, notify_status, notify_still_stopping
 from securecloud_agent.main.outcome import Outcome, Passed, failed, remember
 from securecloud_agent.main.passes import make_pass, warm_up
+from securecloud_agent.main.standby import Standby
 from securecloud_agent.main.watch import Watch
 from securecloud_agent.main.wiring import Agent, make_agent
 from securecloud_agent.probes.watch import FactWatch
@@ -63,6 +65,7 @@ class Service:
         make: Pass,
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
         watch: Watch | None = None,
+        standby: Standby | None = None,
     ) -> None:
         self._agent = agent
         self._watch = watch or Watch(agent)
@@ -74,6 +77,10 @@ class Service:
         self._reached = False
         self._told: dict[str, str] = {}
         self._facts: FactWatch | None = None
+        self._ticket: Ticket | None = None
+        self._standby = standby or Standby(
+            agent.settings.ca_file, self._on_asked, agent.clocks.chance
+        )
 
     def on_stop(self, _number: int, _frame: FrameType | None) -> None:
         """End after the pass under way."""
@@ -87,6 +94,10 @@ class Service:
     def check_now(self) -> None:
         """Make a pass at once; also from another thread."""
         self._wake.set()
+
+    def _on_asked(self) -> None:
+        say("checking now, for somebody asked the server for it")
+        self.check_now()
 
     def work(self) -> None:
         """Pass and wait until told to stop."""
@@ -109,7 +120,9 @@ class Service:
                 ready = True
                 notify_ready()
             # A signal between the pass and here has set the event already, so nothing is missed.
+            self._standby.begin(self._ticket)
             self._rest(pause)
+            self._standby.end()
         say("stopped; open volumes stay open")
 
     def _rest(self, pause: float) -> None:
@@ -167,8 +180,10 @@ class Service:
             broken = any(each.outcome == "failed" for each in passed.outcomes)
             self._failures = self._failures + 1 if broken else 0
             self._reached = True
-            self._facts = passed.facts
+            self._facts, self._ticket = passed.facts, passed.ticket
         except AgentError as error:
+            # One that failed would be asked for again at once.
+            self._ticket = None
             self._failures += 1
             # How a server is away differs from try to try.
             kind = error.code if error.code == UnreachableError.code else ""
