@@ -9,7 +9,7 @@ import pytest
 
 from tests.collection.conftest import ROOT, Play
 from tests.end_to_end.conftest import APPROVING
-from tests.support.live import BIN, AgentMachine
+from tests.support.live import BIN, AgentMachine, eventually
 
 MODULES = ROOT / "collections/ansible_collections/trend/securecloud/plugins/modules"
 QUARTETS = Path(__file__).parent / "quartets"
@@ -177,6 +177,31 @@ def test_integrity_check(play: Play, machine: AgentMachine) -> None:
     machine.server.ok("PUT", "/policies/quartet-approving", refusing)
     denied = play("quartets/integrity_check.yml", **words)["check"][1]
     assert (denied["compliant"], denied["devices"][0]["outcome"]) == (False, "denied")
+
+
+def test_agent_check(play: Play, machine: AgentMachine, tmp_path: Path) -> None:
+    """Nothing here connects to the machine, whose agent waits at the server."""
+    server = machine.server
+    server.ok("PUT", "/policies/quartet-turning", APPROVING)
+    distant = AgentMachine(tmp_path, server, "distant")
+    distant.configure()
+    distant.enrol()
+    distant.register("distant-data", "quartet-turning", mount_point=None)
+    with distant.service():
+        eventually(lambda: server.metric("securecloud_waiting_agents") == 1, 10)
+        results = play("quartets/agent_check.yml", agent="distant")
+        elsewhere = {"fact": "kernel.machine", "operator": "equals", "value": "none"}
+        server.ok("PUT", "/policies/quartet-turning", {**APPROVING, "rules": [elsewhere]})
+        turned = play("quartets/agent_check.yml", agent="distant")
+    assert_quartet(results["check"], changes=False)
+    foreseen, done, again, _ = results["check"]
+    assert "compliant" not in foreseen
+    assert foreseen["agents"][0]["check_requested_at"] is None
+    assert done["compliant"] is again["compliant"] is True
+    assert done["agents"][0]["devices"][0]["outcome"] == "granted"
+    assert [each["changed"] for each in turned["check"]] == [False, True, False, False]
+    assert turned["check"][1]["compliant"] is False
+    assert turned["check"][1]["agents"][0]["devices"][0]["code"] == "policy"
 
 
 def test_quarantine(play: Play, machine: AgentMachine) -> None:

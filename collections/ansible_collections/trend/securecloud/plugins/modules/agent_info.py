@@ -53,6 +53,8 @@ agents:
       last_seen_at: "2026-01-31T12:00:00Z"
       last_source: 192.0.2.17
       version: 0.1.0
+      check_requested_at: "2026-01-31T11:59:58Z"
+      check_answered_at: "2026-01-31T12:00:00Z"
 """
 
 from typing import Any

@@ -40,6 +40,7 @@ options:
     elements: str
     default: []
 seealso:
+  - module: trend.securecloud.agent_check
   - module: trend.securecloud.encrypted_volume_info
   - module: trend.securecloud.key_request_info
 """
