@@ -21,12 +21,17 @@ class Ticket:
     servers: tuple[str, ...]
 
 
+def patience() -> Deadline:
+    """Return the deadline of one answer; the time to connect is in it."""
+    return Deadline(LONGEST_WAIT + _MARGIN)
+
+
 def wait_at(connection: Connection, waiting: Waiting) -> bool:
     """Return whether a check was asked for, after at most the time that a server may take.
 
     Raises UnreachableError, NotTrustedError or RefusedError.
     """
-    connection.extend(Deadline(LONGEST_WAIT + _MARGIN))
+    connection.extend(patience())
     answer = connection.request("POST", WAIT_PATH, waiting.wait())
     try:
         return waiting.wake(answer)

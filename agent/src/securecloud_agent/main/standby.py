@@ -11,8 +11,7 @@ from pathlib import Path
 
 from securecloud_agent.client.connection import Connection, Peers
 from securecloud_agent.client.failures import NotOfferedError, RefusedError, UnreachableError
-from securecloud_agent.client.tls import Deadline
-from securecloud_agent.client.waiting import Ticket, wait_at
+from securecloud_agent.client.waiting import Ticket, patience, wait_at
 from securecloud_agent.decide.schedule import backoff
 from securecloud_agent.errors import AgentError, say
 
@@ -113,7 +112,7 @@ class Vigil:
         """Wait on one connection, over and over; false when it was given up."""
         standby, servers = self._standby, self._ticket.servers
         url = servers[self._failures % len(servers)]
-        connection = Connection(url, Peers(standby.ca_file), Deadline(_SOONEST))
+        connection = Connection(url, Peers(standby.ca_file), patience())
         self._connection = connection
         try:
             while not self._over.is_set():

@@ -45,7 +45,7 @@ class Metrics:
         )
         self._waiting = Gauge(
             "securecloud_waiting_agents",
-            "Agents that wait to be told of a check",
+            "Agents that wait to be told of a check, or went away in the last minute",
             registry=self._registry,
             multiprocess_mode="livesum",
         )
