@@ -188,7 +188,7 @@ def test_agent_check(play: Play, machine: AgentMachine, tmp_path: Path) -> None:
     distant.enrol()
     distant.register("distant-data", "quartet-turning", mount_point=None)
     with distant.service():
-        eventually(lambda: server.metric("securecloud_waiting_agents") == 1, 10)
+        eventually(lambda: server.metric("securecloud_waiting_agents") == 1, 20)
         results = play("quartets/agent_check.yml", agent="distant")
         elsewhere = {"fact": "kernel.machine", "operator": "equals", "value": "none"}
         server.ok("PUT", "/policies/quartet-turning", {**APPROVING, "rules": [elsewhere]})

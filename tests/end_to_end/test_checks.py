@@ -16,7 +16,7 @@ from tests.end_to_end.conftest import APPROVING
 from tests.support.live import AgentMachine, LiveServer, eventually, running_server
 
 NewAgent = Callable[..., AgentMachine]
-SOON = 10.0
+SOON = 20.0
 AFTER_A_FAILURE = 30.0
 
 
@@ -106,7 +106,7 @@ def test_neither_reload_nor_stop_waits_for_who_waits_and_they_come_again(
         eventually(lambda: waits(server), AFTER_A_FAILURE)
         begun = time.monotonic()
         server.stop()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 8, "Granian ends a worker that hangs after ten"
         server.start()
         eventually(lambda: waits(server), AFTER_A_FAILURE)
         ask(server, "patient")

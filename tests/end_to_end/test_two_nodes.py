@@ -65,6 +65,6 @@ def test_a_check_that_one_node_is_asked_for_wakes_who_waits_at_the_other(
         return two.ok("GET", "/agents/distant")["check_answered_at"] is not None
 
     with machine.service():
-        eventually(lambda: one.metric("securecloud_waiting_agents") == 1, 10)
+        eventually(lambda: one.metric("securecloud_waiting_agents") == 1, 20)
         two.ok("POST", "/agents/distant:check", {})
-        eventually(is_answered, 10)
+        eventually(is_answered, 20)
