@@ -269,7 +269,7 @@ def test_a_backup_of_an_older_schema_is_brought_up_to_date(
         archive.extractall(vault.file.parent, filter="data")
     with closing(sqlite3.connect(vault.file.parent / "securecloud.db")) as database:
         database.executescript(
-            "ALTER TABLE device_states DROP COLUMN volume_state;"
+            "DROP TABLE checks; ALTER TABLE device_states DROP COLUMN volume_state;"
             "ALTER TABLE device_states DROP COLUMN volume_state_at;"
             "DELETE FROM schema_version WHERE version > 2; VACUUM"
         )
