@@ -14,6 +14,7 @@ from protocol_world import (
     RESULTS,
     TYPES,
     Agent,
+    Script,
     Stage,
     World,
     audit_head,
@@ -535,6 +536,25 @@ def test_a_release_grants_what_was_claimed(stage: Stage) -> None:
         forged = _release(stage, decisions=wrong)
         verdict = refusal(lambda forged=forged: stage.deliver("release", forged))
         assert verdict is ErrorCode.MALFORMED
+
+
+def test_a_renewal_has_a_key_only_where_it_may_be_kept(world: World) -> None:
+    granted, _ = decisions()
+    kept = replace(granted, offline=wire.Offline(3600, 1, (7,)))
+    checked = replace(kept, code="checked", key=None)
+    body = replace(
+        evidence_body(),
+        devices=(
+            wire.DeviceClaim("data", "renew", bytes(32)),
+            wire.DeviceClaim("logs", "renew", bytes(32)),
+        ),
+    )
+    for data in (kept, checked, replace(checked, offline=None)):
+        said = (data, replace(checked, device="logs"))
+        assert Stage.play(world, Script(body=body, decisions=said))
+    said = (granted, replace(checked, device="logs"))
+    verdict = refusal(lambda: Stage.play(world, Script(body=body, decisions=said)))
+    assert verdict is ErrorCode.MALFORMED
 
 
 def test_an_audit_head_that_the_server_did_not_sign_is_refused(stage: Stage) -> None:

@@ -83,6 +83,8 @@ DENIED = wire.DeviceDecision("a", "denied", "policy", None, None, None, None, No
         replace(GRANTED, lineage=None),
         replace(DENIED, grace=wire.Grace(300, 3600)),
         replace(DENIED, code="rejected", grace=wire.Grace(wire.GRACE_LIMIT, 0)),
+        replace(GRANTED, offline=wire.Offline(60, 1, (7,))),
+        replace(CHECKED, offline=wire.Offline(wire.OFFLINE_LIMIT, 100, tuple(range(16)))),
     ],
 )
 def test_decisions_that_agree_with_themselves(decision: wire.DeviceDecision) -> None:
@@ -122,6 +124,26 @@ def test_decisions_that_agree_with_themselves(decision: wire.DeviceDecision) -> 
         (DENIED, {"grace": {"period": 0, "postpone": 0}}),
         (DENIED, {"grace": {"period": 300}}),
         (DENIED, {"grace": {"period": 300, "postpone": -1}}),
+        (DENIED, {"offline": {"period": 300, "boots": 1, "pcrs": [7]}}),
+        *(
+            (GRANTED, {"offline": {"period": 300, "boots": 1, "pcrs": [7]} | change})
+            for change in (
+                {"period": 59},
+                {"period": 604_801},
+                {"period": True},
+                {"boots": 0},
+                {"boots": 101},
+                {"pcrs": []},
+                {"pcrs": [7, 7]},
+                {"pcrs": [7, 4]},
+                {"pcrs": [16]},
+                {"pcrs": [-1]},
+                {"pcrs": ["7"]},
+                {"pcrs": 7},
+                {"bank": "sha1"},
+            )
+        ),
+        (GRANTED, {"offline": {"period": 300, "boots": 1}}),
     ],
 )
 def test_decisions_that_contradict_themselves(

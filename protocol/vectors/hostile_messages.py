@@ -317,6 +317,10 @@ def _denial(code: str, period: int) -> dict[str, Any]:
     return {**nothing, "outcome": "denied", "code": code, "grace": grace}
 
 
+def _offline(**changes: Any) -> dict[str, Any]:
+    return {"period": 3600, "boots": 2, "pcrs": [7], **changes}
+
+
 def _releases(stage: Stage) -> Iterator[Case]:
     body: wire.ReleaseBody = wire.decode(wire.RELEASE_BODY, stage.release_body())
     head, (data, logs) = audit_head(stage.world.responder), decisions()
@@ -345,6 +349,9 @@ def _releases(stage: Stage) -> Iterator[Case]:
         ("a revoked key with a grace", _denial("revoked", 300)),
         ("a grace of no length", _denial("policy", 0)),
         ("a grace for ever", _denial("policy", 2**31)),
+        ("a denial with a key to keep", {**_denial("policy", 300), "offline": _offline()}),
+        ("a key to keep for ever", {"offline": _offline(period=2**31)}),
+        ("a key to keep in any state", {"offline": _offline(pcrs=[])}),
     ):
         changed = document | {"decisions": [granted | change, document["decisions"][1]]}
         message = stage.seal_release_body(json_encode(changed))

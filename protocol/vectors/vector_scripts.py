@@ -42,6 +42,29 @@ def _grace() -> Script:
     )
 
 
+def _offline() -> Script:
+    """A key that may be kept for boots without a server, and a device that was opened in one."""
+    granted, checked = decisions()
+    body = replace(
+        evidence_body(),
+        devices=(
+            wire.DeviceClaim("data", "renew", bytes(32)),
+            wire.DeviceClaim("logs", "renew", bytes(32)),
+        ),
+    )
+    return Script(
+        body=body,
+        decisions=(
+            replace(granted, offline=wire.Offline(86400, 3, (4, 7))),
+            replace(checked, offline=wire.Offline(wire.OFFLINE_SHORTEST, 1, (7,))),
+        ),
+        results=(
+            wire.AckResult("data", 3, "mounted", LUKS_UUID, False, "it stays mounted"),
+            wire.AckResult("logs", 1, "offline", LUKS_UUID, False, "opened without a server once"),
+        ),
+    )
+
+
 def _all_devices() -> Script:
     plain = replace(
         volume(), iscsi=None, mount_point=None, options=(), initialise="if_blank", luks_uuid=None
@@ -102,6 +125,7 @@ SCRIPTS: dict[str, Script] = {
     "a key and a check are granted": Script(),
     "one device waits and one is denied": _waiting(),
     "one device has a grace and one is suspended": _grace(),
+    "keys may be kept for boots without a server": _offline(),
     "all devices of the agent, a blank volume": _all_devices(),
     "an agent without devices": _nothing(),
     "unusual text and the largest integers": _unusual_text(),

@@ -100,6 +100,10 @@ class _Keys:
     evidence_mac: bytes = field(repr=False)
 
 
+_GRANTS = {"key": ("approved",), "check": ("checked",), "renew": ("approved", "checked")}
+"""The codes of a grant, by what was claimed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """What an exchange leaves behind: the right to wait for a check, as often as wanted.
@@ -263,11 +267,13 @@ class Exchange:
             raise _refused("the release is for another session")
         if {decision.device for decision in body.decisions} != self._wanted.keys():
             raise malformed("the release decides on other devices than the challenge named")
-        granted = {"key": "approved", "check": "checked"}
         for decision in body.decisions:
-            claimed = granted[self._wanted[decision.device]]
-            if decision.outcome == "granted" and decision.code != claimed:
+            granted = _GRANTS[self._wanted[decision.device]]
+            if decision.outcome == "granted" and decision.code not in granted:
                 raise malformed("the release grants something else than was claimed")
+            renewed = self._wanted[decision.device] == "renew" and decision.code == "approved"
+            if renewed and decision.offline is None:
+                raise malformed("the release has a key for a device that is open, for nothing")
         suite.verify_signature(
             self._server.signing_key,
             body.audit.signature,

@@ -260,7 +260,7 @@ class DeviceClaim:
 DEVICE_CLAIM = record(
     DeviceClaim,
     device=_NAME,
-    want=choice("key", "check"),
+    want=choice("key", "check", "renew"),
     lineage=optional(octets(LINEAGE_BYTES)),
 )
 
@@ -377,13 +377,52 @@ GRACEFUL_CODES = ("policy", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
+class Offline:
+    """May the machine keep the key, sealed by its own TPM, for boots without a server?
+
+    `period` are seconds and `boots` a number of boots since the release; `pcrs` are the PCRs (of
+    the SHA-256 bank, in rising order) whose values then must be what they are now.
+    """
+
+    period: int
+    boots: int
+    pcrs: tuple[int, ...]
+
+
+OFFLINE_SHORTEST = 60
+OFFLINE_LIMIT = 7 * 86400
+OFFLINE_BOOTS = 100
+LAST_PCR = 15
+"""PCRs above are for dynamic launches and debugging; software may reset them."""
+
+
+def _offline_problem(offline: Offline) -> str | None:
+    if not offline.pcrs:
+        return "Offline: no PCR"
+    if list(offline.pcrs) != sorted(offline.pcrs):
+        return "Offline: the PCRs are not in rising order"
+    return None
+
+
+OFFLINE = checked(
+    record(
+        Offline,
+        period=integer(OFFLINE_SHORTEST, OFFLINE_LIMIT),
+        boots=integer(1, OFFLINE_BOOTS),
+        pcrs=items(integer(0, LAST_PCR), LAST_PCR + 1, unique=int),
+    ),
+    _offline_problem,
+)
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceDecision:
     """The outcome for one device; `key`, `lineage` and `volume` only when granted.
 
     `code` says why in a closed word: `approved`, `checked`, `approval_required`, `delayed`,
     `policy`, `rejected`, `revoked`, `disabled`, `quarantined`, `unknown_device`, `unavailable`.
     A granted `check` has the code `checked` and carries no key. `grace` is for a device that is
-    open; without one, a denial holds at once.
+    open; without one, a denial holds at once. `offline` goes with a grant alone.
     """
 
     device: str
@@ -396,6 +435,7 @@ class DeviceDecision:
     lineage: bytes | None = field(repr=False)
     volume: Volume | None
     grace: Grace | None = None
+    offline: Offline | None = None
 
 
 DECISION_CODES = (
@@ -414,6 +454,10 @@ DECISION_CODES = (
 
 
 def _decision_problem(decision: DeviceDecision) -> str | None:
+    return _key_problem(decision) or _time_problem(decision)
+
+
+def _key_problem(decision: DeviceDecision) -> str | None:
     granted = decision.outcome == "granted"
     if granted != (decision.code in ("approved", "checked")):
         return "DeviceDecision: the code contradicts the outcome"
@@ -423,8 +467,14 @@ def _decision_problem(decision: DeviceDecision) -> str | None:
         return "DeviceDecision: a key without its version and volume"
     if not granted and (decision.lineage is not None or decision.volume is not None):
         return "DeviceDecision: a lineage value or volume without a grant"
+    return None
+
+
+def _time_problem(decision: DeviceDecision) -> str | None:
     if decision.grace is not None and decision.code not in GRACEFUL_CODES:
         return "DeviceDecision: a grace with a code that leaves no time"
+    if decision.offline is not None and decision.outcome != "granted":
+        return "DeviceDecision: a key for boots without a server, without a grant"
     return None
 
 
@@ -441,6 +491,7 @@ DEVICE_DECISION = checked(
         lineage=optional(octets(LINEAGE_BYTES)),
         volume=optional(VOLUME),
         grace=optional(GRACE),
+        offline=optional(OFFLINE),
     ),
     _decision_problem,
 )
@@ -509,7 +560,15 @@ ACK_RESULT = record(
     device=_NAME,
     key_version=_KEY_VERSION,
     result=choice(
-        "mounted", "opened", "verified", "checked", "grace", "suspended", "closed", "failed"
+        "mounted",
+        "opened",
+        "verified",
+        "checked",
+        "grace",
+        "offline",
+        "suspended",
+        "closed",
+        "failed",
     ),
     luks_uuid=optional(_UUID),
     initialised=boolean,
