@@ -47,6 +47,11 @@ BAD_TARGETS = [
 ]
 GROUP = Form("PUT", "/device-groups/new", {})
 POLICY = Form("PUT", "/policies/new", {"rules": [RULE]})
+OFFLINE = Form(
+    "PUT",
+    "/policies/new",
+    {"rules": [RULE], "on_match": {"action": "approve"}, "offline": {"period": 60}},
+)
 GRACEFUL = Form("PUT", "/policies/new", {"grace": {"period": 60}})
 TOKEN = Form("POST", "/tokens", {"name": "new", "role": "auditor"})
 ENROLMENT = Form("POST", "/enrollment-tokens", {"agent_name": "new"})
@@ -170,6 +175,25 @@ CASES: dict[str, tuple[Form, str, list[Any], str]] = {
         "grace.postpone",
         [None, -1, 604_801, True, "1h", {}],
         "an integer of 0 to 604800 seconds",
+    ),
+    "policy offline": (OFFLINE, "offline", [None, 60, "1h", []], "{period, boots, pcrs}"),
+    "policy offline period": (
+        OFFLINE,
+        "offline.period",
+        [None, -1, 59, 604_801, True, "1h", 60.5, []],
+        "0, or an integer of 60 to 604800 seconds",
+    ),
+    "policy offline boots": (
+        OFFLINE,
+        "offline.boots",
+        [None, 0, -1, 101, True, "2", {}],
+        "an integer of 1 to 100",
+    ),
+    "policy offline pcrs": (
+        OFFLINE,
+        "offline.pcrs",
+        [None, [], 7, "7", [16], [-1], [7, 7], ["7"], [True], {}],
+        "a list of 1 to 16 different integers of 0 to 15",
     ),
     "policy force": (POLICY, "force", [None, "true", 1, []], "true or false"),
     "token name type": (TOKEN, "name", NO_STRINGS, "a string"),

@@ -14,6 +14,7 @@ TEXT = {
     "on_fail": {"action": "deny"},
     "force": False,
     "grace": {"period": 300, "postpone": 3600},
+    "offline": {"period": 0, "boots": 1, "pcrs": [7]},
 }
 
 
@@ -41,6 +42,14 @@ def test_what_is_left_out_gets_its_default(admin: Caller) -> None:
     assert policy["on_match"] == policy["on_fail"] == {"action": "manual"}
     assert policy["force"] is False
     assert policy["grace"] == {"period": 0, "postpone": 0}
+    assert policy["offline"] == {"period": 0, "boots": 1, "pcrs": [7]}
+
+
+def test_boots_without_a_server_are_shown_in_one_form(admin: Caller) -> None:
+    text = {**TEXT, "on_match": {"action": "approve"}, "offline": {"period": 60, "pcrs": [7, 0]}}
+    policy = admin.put("/policies/web", text)
+    assert policy["offline"] == {"period": 60, "boots": 1, "pcrs": [0, 7]}
+    assert admin.put("/policies/web", {**text, "offline": policy["offline"]})["version"] == 1
 
 
 def test_replacing_makes_a_version_and_keeps_the_old_ones(

@@ -8,6 +8,7 @@ import pytest
 from securecloud_server.domain.policy import (
     Action,
     ActionKind,
+    Offline,
     PolicyError,
     compile_policy,
 )
@@ -54,6 +55,48 @@ def test_a_grace_is_part_of_the_text_only_where_there_is_one() -> None:
     none = compile_policy({"grace": {"period": 0, "postpone": 0}})
     assert none.grace.period == 0
     assert none.digest == compile_policy({}).digest
+
+
+APPROVING = {"rules": [RULE], "on_match": {"action": "approve"}}
+
+
+def test_boots_without_a_server_are_part_of_the_text_only_where_there_are_any() -> None:
+    policy = compile_policy({**APPROVING, "offline": {"period": 3600, "pcrs": [7, 4]}})
+    assert policy.offline == Offline(3600, 1, (4, 7))
+    assert policy.normalised["offline"] == {"period": 3600, "boots": 1, "pcrs": [4, 7]}
+    never = compile_policy({**APPROVING, "offline": {"period": 0, "boots": 1, "pcrs": [7]}})
+    assert never.offline == Offline()
+    assert never.digest == compile_policy(APPROVING).digest
+    for limit in (60, 604_800):
+        compile_policy({**APPROVING, "offline": {"period": limit, "boots": 100}})
+
+
+def test_what_it_says_of_boots_without_a_server_compiles_to_itself() -> None:
+    policy = compile_policy({**APPROVING, "offline": {"period": 60, "boots": 3, "pcrs": [0]}})
+    assert compile_policy(policy.normalised).digest == policy.digest
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ({"rules": [RULE]}, "on_match is manual"),
+        ({"rules": [RULE], "on_match": {"action": "manual"}}, "on_match is manual"),
+        ({"rules": [RULE], "on_match": {"action": "deny"}}, "on_match is deny"),
+        (
+            {"rules": [RULE], "on_match": {"action": "approve_after", "delay": 5}},
+            "on_match is approve_after",
+        ),
+        ({"on_match": {"action": "approve"}}, "without rules is manual"),
+    ],
+)
+def test_boots_without_a_server_need_a_policy_that_approves_by_itself(
+    text: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(PolicyError) as refused:
+        compile_policy({**text, "offline": {"period": 3600}})
+    (error,) = refused.value.errors
+    assert error.field == "offline"
+    assert why in error.message
 
 
 def test_the_digest_is_of_the_canonical_json() -> None:
@@ -142,6 +185,32 @@ def test_an_expression_over_all_packages_asks_for_all() -> None:
         ({"grace": {"period": 60, "postpone": None}}, ["grace.postpone"]),
         ({"grace": {"period": 0, "postpone": 60}}, ["grace.postpone"]),
         ({"grace": {"period": 60, "wait": 1}}, ["grace.wait"]),
+        *(
+            (APPROVING | {"offline": offline}, fields)
+            for offline, fields in (
+                (None, ["offline"]),
+                (3600, ["offline"]),
+                ({}, ["offline.period"]),
+                ({"boots": 1}, ["offline.period"]),
+                ({"period": 59}, ["offline.period"]),
+                ({"period": -1}, ["offline.period"]),
+                ({"period": 604_801}, ["offline.period"]),
+                ({"period": True, "boots": 0}, ["offline.period", "offline.boots"]),
+                ({"period": 60, "boots": 101}, ["offline.boots"]),
+                ({"period": 60, "boots": None}, ["offline.boots"]),
+                ({"period": 60, "pcrs": []}, ["offline.pcrs"]),
+                ({"period": 60, "pcrs": 7}, ["offline.pcrs"]),
+                ({"period": 60, "pcrs": [16]}, ["offline.pcrs"]),
+                ({"period": 60, "pcrs": [-1]}, ["offline.pcrs"]),
+                ({"period": 60, "pcrs": [7, 7]}, ["offline.pcrs"]),
+                ({"period": 60, "pcrs": ["7"]}, ["offline.pcrs"]),
+                ({"period": 60, "pcrs": [True]}, ["offline.pcrs"]),
+                ({"period": 60, "pcrs": [[7]]}, ["offline.pcrs"]),
+                ({"period": 60, "bank": "sha1"}, ["offline.bank"]),
+                ({"period": 0, "boots": 2}, ["offline.boots"]),
+                ({"period": 0, "pcrs": [4]}, ["offline.pcrs"]),
+            )
+        ),
         ({"rules": None}, ["rules"]),
         ({"rules": "x"}, ["rules"]),
         ({"rules": ["x"]}, ["rules[0]"]),

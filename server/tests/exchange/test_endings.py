@@ -8,6 +8,7 @@ import pytest
 from securecloud_protocol import messages as wire
 from securecloud_protocol.errors import ErrorCode, ProtocolError
 from securecloud_server.domain import requests as life
+from securecloud_server.domain.errors import Unavailable
 
 MANUAL = {"rules": [], "on_match": {"action": "manual"}}
 
@@ -143,6 +144,97 @@ def test_a_key_that_is_not_trusted_any_more_leaves_no_time(
     assert decision.outcome == "denied"
     assert decision.code == ("quarantined" if why == "cloned" else why)
     assert decision.grace is None
+
+
+LETS_GO_ON = {**DENIES_LATER, "offline": {"period": 3600, "boots": 2, "pcrs": [4, 7]}}
+
+
+def test_a_machine_that_meets_its_policy_may_keep_its_key(server: Any, machine: Any) -> None:
+    server.policy("web", LETS_GO_ON)
+    allowed = wire.Offline(3600, 2, (4, 7))
+    assert machine.unlock().decisions[0].offline == allowed
+    released = [event for event in server.events() if event.action == "key.released"]
+    assert released[-1].details["offline"] == {"period": 3600, "boots": 2}
+    decision = machine.ask(want="check").decisions[0]
+    assert (decision.code, decision.offline) == ("checked", allowed)
+    assert "offline" not in server.events()[-1].details, "no key went out"
+    server.policy("web", DENIES_LATER)
+    assert machine.ask(want="check").decisions[0].offline is None
+
+
+def test_an_open_machine_gets_its_key_again_to_keep_it(server: Any, machine: Any) -> None:
+    server.policy("web", LETS_GO_ON)
+    machine.unlock()
+    dialogue = machine.begin()
+    dialogue.challenge()
+    (decision,) = dialogue.release(want="renew").decisions
+    assert (decision.code, decision.offline) == ("approved", wire.Offline(3600, 2, (4, 7)))
+    assert decision.key is not None
+    released = server.events()[-1]
+    assert (released.action, released.details["want"]) == ("key.released", "renew")
+    assert released.details["offline"] == {"period": 3600, "boots": 2}
+    assert server.state("web1-data").volume_state == "open", "it was, and stays so"
+    assert [each.state for each in server.requests("web1-data")] == [life.DELIVERED]
+    dialogue.ack()
+    assert machine.ask(want="check").decisions[0].code == "checked", "its lineage was settled"
+
+
+def test_a_renewal_is_judged_like_a_check(server: Any, machine: Any) -> None:
+    machine.unlock()
+    decision = machine.ask(want="renew").decisions[0]
+    assert (decision.code, decision.key, decision.lineage) == ("checked", None, None)
+    assert server.actions()[-1] == "device.checked"
+    server.policy("web", {**LETS_GO_ON, "on_fail": {"action": "manual"}})
+    machine.facts["host_name"] = "db1"
+    machine.ask()
+    server.decide("web1-data", life.APPROVED)
+    machine.unlock()
+    decision = machine.ask(want="renew").decisions[0]
+    assert (decision.code, decision.key) == ("checked", None), "a person approved this boot alone"
+    server.policy("web", LETS_GO_ON)
+    decision = machine.ask(want="renew").decisions[0]
+    assert (decision.code, decision.grace) == ("policy", wire.Grace(300, 3600)), "it is open"
+
+
+def test_a_renewal_without_a_keystore_leaves_what_is_open(
+    server: Any, machine: Any, monkeypatch: Any
+) -> None:
+    server.policy("web", LETS_GO_ON)
+    machine.unlock()
+
+    def away(*_: object) -> bytes:
+        raise Unavailable("the keystore is away")
+
+    monkeypatch.setattr("securecloud_server.keystores.local.LocalKeystore.fetch", away)
+    decision = machine.ask(want="renew").decisions[0]
+    assert (decision.outcome, decision.code, decision.key) == ("granted", "checked", None)
+    assert decision.offline is not None
+
+
+@pytest.mark.parametrize("on_fail", ["manual", "approve"])
+def test_what_is_not_approved_by_the_rules_is_not_kept(
+    server: Any, machine: Any, on_fail: str
+) -> None:
+    server.policy("web", {**LETS_GO_ON, "on_fail": {"action": on_fail}, "force": True})
+    machine.facts["host_name"] = "db1"
+    if on_fail == "manual":
+        assert machine.ask().decisions[0].offline is None
+        server.decide("web1-data", life.APPROVED)
+    for want in ("key", "check"):
+        decision = machine.ask(want=want).decisions[0]
+        assert (decision.outcome, decision.offline) == ("granted", None)
+
+
+@pytest.mark.parametrize("want", ["key", "check"])
+def test_boots_without_a_server_are_on_record(server: Any, machine: Any, want: str) -> None:
+    machine.unlock()
+    dialogue = machine.begin()
+    dialogue.challenge()
+    dialogue.release(want=want)
+    dialogue.ack("offline")
+    assert server.actions()[-1] == "device.offline"
+    assert server.state("web1-data").volume_state == "open"
+    assert server.state("web1-data").lineage_next is None, "a key that came with it is settled"
 
 
 @pytest.mark.parametrize("result", ["grace", "suspended", "closed"])

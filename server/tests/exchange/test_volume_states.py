@@ -41,6 +41,7 @@ def test_it_follows_releases_and_acknowledgements(server: Any, machine: Any, clo
     [
         ("mounted", "open"),
         ("opened", "open"),
+        ("offline", "open"),
         ("verified", "closed"),
         ("failed", "failed"),
     ],

@@ -20,6 +20,7 @@ from securecloud_server.domain.evaluation import (
     RuleResult,
 )
 from securecloud_server.domain.evidence import Fact, Provenance
+from securecloud_server.domain.offline import Offline, read_offline
 from securecloud_server.domain.operators import Outcome
 from securecloud_server.domain.policy_errors import Place, PolicyError
 from securecloud_server.domain.recorded import Recording
@@ -33,6 +34,7 @@ __all__ = [
     "FactRequest",
     "FieldError",
     "Grace",
+    "Offline",
     "Policy",
     "PolicyError",
     "Provenance",
@@ -47,7 +49,7 @@ DELAY_LIMIT = 2_592_000  # 30 days
 GRACE_LIMIT = 604_800  # 7 days
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
-_KEYS = ("name", "description", "rules", "on_match", "on_fail", "force", "grace")
+_KEYS = ("name", "description", "rules", "on_match", "on_fail", "force", "grace", "offline")
 _MANUAL = Action(ActionKind.MANUAL)
 _RELEASING = (ActionKind.APPROVE, ActionKind.APPROVE_AFTER)
 
@@ -95,6 +97,7 @@ class Policy:
     on_fail: Action
     force: bool
     grace: Grace
+    offline: Offline
     normalised: dict[str, Any]
     digest: str
     fact_requests: tuple[FactRequest, ...]
@@ -144,7 +147,7 @@ def compile_policy(text: Mapping[str, Any]) -> Policy:
     """Return the compiled form of a policy text (parsed JSON or YAML).
 
     Raises PolicyError with every problem of the text. ``rules`` defaults to none, ``on_match`` and
-    ``on_fail`` to manual, ``grace`` to none.
+    ``on_fail`` to manual, ``grace`` to none and ``offline`` to never.
     """
     root = Place()
     if not isinstance(text, Mapping):
@@ -164,6 +167,7 @@ def _compile(text: dict[str, Any], root: Place) -> Policy:
     rules = compiler.rules(text.get("rules", []), root.key("rules"))
     force = _force(text, root)
     grace = _grace(text, root.key("grace"))
+    offline = read_offline(text, root.key("offline"))
     on_match = _action(text, "on_match", root)
     on_fail = _action(text, "on_fail", root)
     if on_fail.kind in _RELEASING and not force:
@@ -172,6 +176,9 @@ def _compile(text: dict[str, Any], root: Place) -> Policy:
             f"{on_fail.kind.value} would release keys to machines that fail the rules; "
             "it needs force: true",
         )
+    _check_offline(
+        offline, on_match, root.key("offline"), has_rules=rules is None or bool(compiler.leaves)
+    )
     if root.errors or rules is None:
         raise PolicyError(root.errors)
     normalised = {
@@ -181,9 +188,11 @@ def _compile(text: dict[str, Any], root: Place) -> Policy:
         "on_fail": on_fail.to_document(),
         "force": force,
     }
+    # Left out where there is none, so that the digests of texts from before stay what they are.
     if grace.period:
-        # Left out where there is none, so that the digests of texts from before stay what they are.
         normalised["grace"] = grace.to_document()
+    if offline.period:
+        normalised["offline"] = offline.to_document()
     return Policy(
         name=name,
         description=description,
@@ -191,6 +200,7 @@ def _compile(text: dict[str, Any], root: Place) -> Policy:
         on_fail=on_fail,
         force=force,
         grace=grace,
+        offline=offline,
         normalised=normalised,
         digest=_digest(normalised),
         fact_requests=compiler.fact_requests(),
@@ -257,6 +267,22 @@ def _grace_seconds(value: Any, place: Place) -> int:
         place.refuse_value(_GRACE_EXPECTED, value)
         return 0
     return value
+
+
+def _check_offline(offline: Offline, on_match: Action, place: Place, *, has_rules: bool) -> None:
+    """Refuse boots without a server where a person, or a delay, decides at each boot."""
+    if not offline.period:
+        return
+    if on_match.kind is not ActionKind.APPROVE:
+        place.refuse(
+            "no offline, or on_match: {action: approve}",
+            f"on_match is {on_match.kind.value}, which nobody can decide without a server",
+        )
+    elif not has_rules:
+        place.refuse(
+            "no offline, or rules",
+            "a policy without rules is manual, which nobody can decide without a server",
+        )
 
 
 def _action(text: dict[str, Any], key: str, root: Place) -> Action:

@@ -21,6 +21,7 @@ _BY_RESULT = {
     "opened": OPEN,
     "checked": OPEN,
     "grace": OPEN,
+    "offline": OPEN,
     "suspended": SUSPENDED,
     "closed": CLOSED,
     # Proved to open, on a kernel without device-mapper: nothing is left open.
@@ -30,6 +31,8 @@ _BY_RESULT = {
 
 def after_exchange(known: str | None, want: str, *, releases: bool) -> str | None:
     """Return the state after a decision on a device whose agent asked for `want`."""
+    if want == "renew":
+        return OPEN
     if releases:
         return RELEASED
     if want == "check":

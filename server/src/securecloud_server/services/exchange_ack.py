@@ -17,7 +17,7 @@ from securecloud_server.services.exchange_identities import Refused
 from securecloud_server.services.exchange_release import lineage_tag
 from securecloud_server.services.exchange_situation import DeviceView, observe
 
-_IN_USE = frozenset({"mounted", "opened", "verified"})
+_IN_USE = frozenset({"mounted", "opened", "verified", "offline"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,12 @@ from securecloud_protocol import messages as wire
 from securecloud_protocol.server import OpenedAck, OpenedEvidence
 
 from securecloud_server.domain.records import Actor, Agent, AuditEvent
-from securecloud_server.services.exchange_decision import Verdict, grace_of
+from securecloud_server.services.exchange_decision import Verdict, grace_of, offline_of
 
 _ACTIONS = {
-    ("granted", "key"): "key.released",
-    ("granted", "check"): "device.checked",
-    ("pending", "key"): "key_request.pending",
-    ("pending", "check"): "key_request.pending",
-    ("denied", "key"): "key_request.denied",
-    ("denied", "check"): "key_request.denied",
+    "granted": "device.checked",
+    "pending": "key_request.pending",
+    "denied": "key_request.denied",
 }
 
 
@@ -52,7 +49,10 @@ def decision(inquiry: Told, verdict: Verdict) -> list[AuditEvent]:
     grace = grace_of(verdict)
     if grace is not None:
         details["grace"] = grace.period
-    action = _ACTIONS[verdict.outcome, want]
+    offline = offline_of(verdict)
+    if offline is not None and verdict.releases:
+        details["offline"] = {"period": offline.period, "boots": offline.boots}
+    action = "key.released" if verdict.releases else _ACTIONS[verdict.outcome]
     outcome = "success" if verdict.outcome != "denied" else "refused"
     event = AuditEvent(inquiry.actor, action, target, outcome, verdict.reason, details)
     if not verdict.quarantines:

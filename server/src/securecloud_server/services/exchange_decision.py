@@ -61,7 +61,7 @@ class Verdict:
     @property
     def releases(self) -> bool:
         """Whether a key goes out with this verdict."""
-        return self.outcome == "granted" and self.case.claim.want == "key"
+        return self.code == "approved"
 
 
 def decide(case: Case) -> Verdict:
@@ -69,12 +69,23 @@ def decide(case: Case) -> Verdict:
     barred = _barred(case)
     if barred is not None:
         return barred
-    return _check(case) if case.claim.want == "check" else _release(case)
+    match case.claim.want:
+        case "check":
+            return _check(case)
+        case "renew":
+            return _renewal(_check(case))
+        case _:
+            return _release(case)
 
 
 def unavailable(verdict: Verdict, cause: str) -> Verdict:
-    """Return the verdict for a device whose key cannot be fetched now: ask again."""
+    """Return the verdict for a device whose key cannot be fetched now: ask again.
+
+    What is open needs none to stay so.
+    """
     case = verdict.case
+    if case.claim.want == "renew":
+        return replace(verdict, code="checked")
     return Verdict(case, "pending", "unavailable", cause, retry_after=case.pending_retry)
 
 
@@ -83,10 +94,24 @@ def grace_of(verdict: Verdict) -> wire.Grace | None:
 
     Whoever revokes a key, switches a device off or sees a clone wants it closed now.
     """
-    if verdict.case.claim.want != "check" or verdict.code not in wire.GRACEFUL_CODES:
+    if verdict.case.claim.want == "key" or verdict.code not in wire.GRACEFUL_CODES:
         return None
     grace = compiled(verdict.case.view.policy).grace
     return wire.Grace(grace.period, grace.postpone) if grace.period else None
+
+
+def offline_of(verdict: Verdict) -> wire.Offline | None:
+    """Return for how long the machine may keep its key for boots without a server.
+
+    Only where the policy approves by itself, now: what a person approved was for this boot.
+    """
+    judgement = verdict.case.judgement
+    if verdict.outcome != "granted" or not judgement.matched:
+        return None
+    offline = compiled(verdict.case.view.policy).offline
+    if not offline.period or judgement.action is not ActionKind.APPROVE:
+        return None
+    return wire.Offline(offline.period, offline.boots, offline.pcrs)
 
 
 # Before any policy
@@ -137,6 +162,11 @@ def _check(case: Case) -> Verdict:
             return Verdict(case, "granted", "checked", request.reason, used, (used,))
         request, changed = _withdrawn(case, request)
     return _manual(case, request, changed)
+
+
+def _renewal(checked: Verdict) -> Verdict:
+    """Return the verdict on a check with the key once more, where the machine may keep it."""
+    return checked if offline_of(checked) is None else replace(checked, code="approved")
 
 
 # A machine asks for its key

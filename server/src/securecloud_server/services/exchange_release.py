@@ -23,6 +23,7 @@ from securecloud_server.services.exchange_decision import (
     Verdict,
     decide,
     grace_of,
+    offline_of,
     unavailable,
 )
 from securecloud_server.services.exchange_evidence import EvidenceDocument
@@ -314,6 +315,7 @@ def _on_the_wire(
         lineage=lineages[view.device.device_id] if released else None,
         volume=_volume(verdict) if released else None,
         grace=grace_of(verdict),
+        offline=offline_of(verdict),
     )
 
 

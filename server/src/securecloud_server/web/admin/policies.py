@@ -7,6 +7,13 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from securecloud_server.domain.errors import FieldError, Invalid
+from securecloud_server.domain.offline import (
+    LAST_PCR,
+    LONGEST_PERIOD,
+    MOST_BOOTS,
+    NEVER,
+    SHORTEST_PERIOD,
+)
 from securecloud_server.domain.records import PolicyText
 from securecloud_server.services.exchange_situation import DEFAULT_POLICY
 from securecloud_server.services.policies import PolicyService, tag
@@ -62,6 +69,41 @@ _GRACE = WithJsonSchema(
         "additionalProperties": False,
     }
 )
+_OFFLINE = WithJsonSchema(
+    {
+        "type": "object",
+        "description": (
+            "whether machines may keep the key, sealed by their TPM, for boots in which no server"
+            " can be reached; never with period 0"
+        ),
+        "properties": {
+            "period": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": LONGEST_PERIOD,
+                "description": f"seconds since the last release: 0, or at least {SHORTEST_PERIOD}",
+            },
+            "boots": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": MOST_BOOTS,
+                "default": NEVER.boots,
+                "description": "boots since the last release",
+            },
+            "pcrs": {
+                "type": "array",
+                "items": {"type": "integer", "minimum": 0, "maximum": LAST_PCR},
+                "minItems": 1,
+                "maxItems": LAST_PCR + 1,
+                "uniqueItems": True,
+                "default": list(NEVER.pcrs),
+                "description": "PCRs of the SHA-256 bank that must be as at the last release",
+            },
+        },
+        "required": ["period"],
+        "additionalProperties": False,
+    }
+)
 _FLAG = WithJsonSchema({"type": "boolean"})
 
 
@@ -76,6 +118,7 @@ class PolicyBody(BaseModel):
     on_fail: Annotated[Any, _ACTION] = {"action": "manual"}
     force: Annotated[Any, _FLAG] = False
     grace: Annotated[Any, _GRACE] = {"period": 0, "postpone": 0}
+    offline: Annotated[Any, _OFFLINE] = NEVER.to_document()
 
 
 class Policy(BaseModel):
@@ -88,6 +131,7 @@ class Policy(BaseModel):
     on_fail: Annotated[Any, _ACTION]
     force: bool
     grace: Annotated[Any, _GRACE] = {"period": 0, "postpone": 0}
+    offline: Annotated[Any, _OFFLINE] = NEVER.to_document()
     version: int
     digest: str
     default: bool

@@ -33,7 +33,7 @@ class Metrics:
         self._volumes = Counter(
             "securecloud_volumes_acknowledged",
             "What agents said became of volumes: mounted, opened, verified, checked, grace,"
-            " suspended, closed, failed",
+            " offline, suspended, closed, failed",
             ("result",),
             registry=self._registry,
         )
