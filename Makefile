@@ -27,7 +27,7 @@ packages: # Debian packages that the demo and the tests need; asks before it use
 
 .PHONY: test-packages
 test-packages: packages # what only the tests need
-	@tools/packages.sh postgresql xfsprogs age
+	@tools/packages.sh postgresql xfsprogs age swtpm tpm2-tools
 
 venv: $(VENV)/.ready ## create .venv from constraints.txt
 

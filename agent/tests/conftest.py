@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 from securecloud_agent.config import complete, render
-from securecloud_agent.main import main, passes, wiring
+from securecloud_agent.main import main, passes, wiring, without_server
 from securecloud_agent.main.wiring import Agent, Clocks, make_agent
 from securecloud_protocol import messages as wire
 
 from .certificates import Authority, Certificate
 from .simulator import Clock, Device, Listener, Management
+from .tpm import SoftTpm
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +112,8 @@ def terminals(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What the agent forgets; here the server's keys would go with it, in the same process."""
     found: list[bytes] = []
-    monkeypatch.setattr(passes, "forget", lambda keys: found.extend(filter(None, keys)))
+    for module in (passes, without_server):
+        monkeypatch.setattr(module, "forget", lambda keys: found.extend(filter(None, keys)))
     return found
 
 
@@ -149,6 +151,16 @@ def no_mapper(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "securecloud_agent.volumes.kernel.Kernel.has_device_mapper", lambda self: False
     )
+
+
+@pytest.fixture
+def tpm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SoftTpm]:
+    """A TPM, and an agent that takes it for this machine's."""
+    with SoftTpm(tmp_path / "tpm") as soft:
+        monkeypatch.setattr("securecloud_agent.sealing.tpm.DRIVER", soft.driver)
+        monkeypatch.setattr("securecloud_agent.sealing.tpm.DEVICE", soft.socket)
+        monkeypatch.setattr(wiring, "run", soft.run)
+        yield soft
 
 
 @pytest.fixture

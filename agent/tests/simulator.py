@@ -48,6 +48,7 @@ class Device:
     code: str = "approved"
     retry_after: int | None = None
     grace: wire.Grace | None = None
+    offline: wire.Offline | None = None
     previous: bytes | None = None
     next: bytes | None = None
 
@@ -156,12 +157,13 @@ class Management:
         if device.outcome != "granted":
             return wire.DeviceDecision(
                 claim.device, device.outcome, device.code, "1", device.retry_after,
-                None, None, None, None, device.grace if claim.want == "check" else None,
+                None, None, None, None, device.grace if claim.want != "key" else None,
             )  # fmt: skip
-        if claim.want == "check":
+        if claim.want == "check" or (claim.want == "renew" and device.offline is None):
             return wire.DeviceDecision(
-                claim.device, "granted", "checked", "1", None, None, None, None, None
-            )
+                claim.device, "granted", "checked", "1", None, None, None, None, None, None,
+                device.offline,
+            )  # fmt: skip
         device.previous, device.next = claim.lineage, os.urandom(wire.LINEAGE_BYTES)
         return wire.DeviceDecision(
             claim.device,
@@ -173,6 +175,7 @@ class Management:
             1,
             device.next,
             device.volume,
+            offline=device.offline,
         )
 
     def _head(self, seen: int) -> wire.AuditHead:

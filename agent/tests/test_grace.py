@@ -73,7 +73,7 @@ class Stage:
         kernel, copies = Kernel(folder / "root"), HeaderCopies(folder / "h")
         sessions = Sessions(self.machine, kernel, memory, marks, encryptions)
         tools = Tools(self.machine, kernel, marks, encryptions, copies, sessions)
-        options = SimpleNamespace(state_dir=folder / "state", deadline=60)
+        options = SimpleNamespace(state_dir=folder / "state", run_dir=folder / "run", deadline=60)
         self.agent = _Agent(_settings(options), memory, marks, "boot", clocks, encryptions, folder)
         _Agent.tools[id(self.agent)] = tools
         self.watch = Watch(self.agent, self.terminals.append)

@@ -34,6 +34,7 @@ _PACKAGES = {
     "systemctl": "systemd",
     "iscsiadm": "open-iscsi",
     "udevadm": "udev",
+    "tpm2_unseal": "tpm2-tools",
 }
 
 

@@ -13,7 +13,12 @@ from urllib.parse import urlsplit
 from securecloud_protocol import MAX_MESSAGE_BYTES
 
 from securecloud_agent.client.certificate import look
-from securecloud_agent.client.failures import NotOfferedError, NotTrustedError, UnreachableError
+from securecloud_agent.client.failures import (
+    NotOfferedError,
+    NotTrustedError,
+    NotWorkingError,
+    UnreachableError,
+)
 from securecloud_agent.client.tls import (
     Deadline,
     DeadlineSocket,
@@ -95,7 +100,7 @@ class Connection:
             except OSError as error:
                 raise explain_network(error, self.url) from None
             except http.client.HTTPException:
-                raise UnreachableError(f"{self.url}: what answered does not speak HTTP") from None
+                raise NotWorkingError(f"{self.url}: what answered does not speak HTTP") from None
             finally:
                 if self._closed:
                     self._drop()
@@ -160,7 +165,7 @@ class Connection:
         if content.startswith(b"{") and b'"v":' in content[:_FRAME_HEAD]:
             return
         if status in _NOT_OFFERED | _SERVER_TROUBLE:
-            kind = NotOfferedError if status in _NOT_OFFERED else UnreachableError
+            kind = NotOfferedError if status in _NOT_OFFERED else NotWorkingError
             raise kind(f"{self.url}: HTTP status {status}; see the server's log")
         raise NotTrustedError(
             f"{self.url}: HTTP status {status} and no SecureCloud message; is the URL right?"

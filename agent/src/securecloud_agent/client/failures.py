@@ -11,7 +11,11 @@ class UnreachableError(AgentError):
     code = "unreachable"
 
 
-class NotOfferedError(UnreachableError):
+class NotWorkingError(UnreachableError):
+    """Something is there and answers, and cannot work now; asking again later may help."""
+
+
+class NotOfferedError(NotWorkingError):
     """What answered does not know the path; a server of an older version, or a proxy."""
 
 
@@ -62,5 +66,5 @@ def explain(error: ProtocolError, url: str, step: str) -> RefusedError | Unreach
     # `detail` is ours: of the peer's words only the closed code gets here.
     text = f"{url}: {step}: {error.code.value} ({error.detail}): {_REMEDIES[error.code]}"
     if error.code in _ASK_AGAIN:
-        return UnreachableError(text, error.code.value)
+        return NotWorkingError(text, error.code.value)
     return RefusedError(text, error.code)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
-from securecloud_agent.client.failures import UnreachableError
+from securecloud_agent.client.failures import NotWorkingError, UnreachableError
 from securecloud_agent.client.tls import Deadline
 from securecloud_agent.errors import AgentError
 
@@ -106,7 +106,8 @@ def _summary(failures: Sequence[AgentError]) -> AgentError:
     if not failures:
         return UnreachableError("no server answered in time")
     telling = [error for error in failures if not isinstance(error, UnreachableError)]
-    chief = (telling or list(failures))[0]
+    answered = [error for error in failures if isinstance(error, NotWorkingError)]
+    chief = (telling or answered or list(failures))[0]
     others = [str(error) for error in failures if error is not chief]
     if others:
         chief.args = ("; ".join([str(chief), *others]),)

@@ -16,9 +16,14 @@ KEYLESS = frozenset({State.CLOSED, State.SUSPENDED})
 """The states in which this machine has no key."""
 
 
-def claim(observed: Observed) -> str:
-    """Return what to ask for: the `key` where this machine has none, a `check` elsewhere."""
-    return "key" if observed.state in KEYLESS and not observed.held else "check"
+def claim(observed: Observed, *, renew: bool = False) -> str:
+    """Return what to ask for: the `key` where this machine has none, a `check` elsewhere.
+
+    `renew`: with the check the key of what is open, to keep it for boots without a server.
+    """
+    if observed.state in KEYLESS and not observed.held:
+        return "key"
+    return "renew" if renew else "check"
 
 
 def in_order(decisions: "Iterable[DeviceDecision]") -> "list[DeviceDecision]":
@@ -48,6 +53,24 @@ def plan(decision: "DeviceDecision", observed: Observed, volume: "Volume | None"
     if observed.state is State.SUSPENDED:
         return _suspended(observed, volume)
     return _connect_first(observed, volume) or _granted(observed, volume)
+
+
+def plan_offline(observed: Observed, volume: "Volume") -> Plan:
+    """Return the steps to open a volume without a server: it is only opened, never made anew.
+
+    `volume` is the remembered one, with the LUKS UUID that was opened before.
+    """
+    if observed.held or observed.state is not State.CLOSED:
+        return (Action(Kind.NOTHING, f"it is {observed.state}, and stays so"),)
+    connecting = _connect_first(observed, volume)
+    if connecting:
+        return connecting
+    problem = _obstacle(observed, volume)
+    if problem is None and (
+        observed.content is not Content.LUKS or observed.encryption is not None
+    ):
+        problem = f"{volume.source} is encrypted in part; that goes on when a server grants it"
+    return _refuse(problem) if problem is not None else _granted(observed, volume)
 
 
 def _refuse(reason: str) -> Plan:

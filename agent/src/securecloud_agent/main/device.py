@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from securecloud_protocol.messages import AckResult, DeviceDecision, Volume
 
 from securecloud_agent.decide.model import Action, Content, Kind, Observed, State
+from securecloud_agent.decide.offline import CODE as OFFLINE
 from securecloud_agent.decide.plan import KEYLESS, Plan, plan
 from securecloud_agent.errors import AgentError, printable, warned
 from securecloud_agent.main.hardening import wipe
@@ -13,6 +14,8 @@ from securecloud_agent.main.outcome import Outcome
 from securecloud_agent.main.wiring import Agent
 from securecloud_agent.state.memory import DeviceMemory
 from securecloud_agent.volumes.volumes import Volumes
+
+_IN_USE = frozenset({State.VERIFIED, State.OPENED, State.MOUNTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +44,12 @@ class DeviceWork:
         self._memory = agent.memory
         self._graces = agent.graces()
         self._reports = agent.reports()
+        self._offline = agent.offline_keys()
         self._volumes = volumes
         self._decision = decision
         self._name = decision.device
         self._known = agent.memory.device(decision.device)
-        self._volume = decision.volume or _remembered_volume(self._known)
+        self._volume = decision.volume or (remembered_volume(self._known) if self._known else None)
 
     def follow(self) -> Followed:
         """Decide, then act; a failure becomes part of the outcome."""
@@ -164,19 +168,23 @@ class DeviceWork:
     ) -> AckResult | None:
         word = _ack_word(self._decision, steps, state, problem)
         # What became of it while no server was there is still to be told.
-        owed = self._reports.owed(self._name)
-        if word is None:
-            if owed is None:
-                return None
-            return AckResult(self._name, self._version, owed.result, None, False, owed.detail)
-        earlier = f"; before that {owed.result}: {owed.detail}" if owed is not None else ""
+        owed, used = self._reports.owed(self._name), self._offline.used(self._name)
+        told = [problem or outcome.how] if word is not None else []
+        if owed is not None:
+            told.append(f"before that {owed.result}: {owed.detail}" if told else owed.detail)
+        if used and state is not State.ENCRYPTING:
+            told.append(used)
+            if state in _IN_USE and (word is None or word == state):
+                word = OFFLINE
+        if not told:
+            return None
         return AckResult(
             device=self._name,
             key_version=self._version,
-            result=word,
+            result=word or (owed.result if owed is not None else str(state)),
             luks_uuid=None if problem else luks_uuid,
             initialised=initialised and not problem,
-            detail=printable(f"{problem or outcome.how}{earlier}"),
+            detail=printable("; ".join(told)),
         )
 
     @property
@@ -228,9 +236,8 @@ def _volume_word(state: State, observed: Observed) -> str:
     return str(state)
 
 
-def _remembered_volume(known: DeviceMemory | None) -> Volume | None:
-    if known is None:
-        return None
+def remembered_volume(known: DeviceMemory) -> Volume:
+    """Return the volume as the server described it last; it is never initialised again."""
     return Volume(
         source=known.source,
         iscsi=known.iscsi,

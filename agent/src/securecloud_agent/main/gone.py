@@ -27,6 +27,8 @@ def let_go(agent: Agent, volumes: Volumes, listed: Container[str]) -> list[Follo
 
 
 def _let_go(agent: Agent, volumes: Volumes, device: str) -> Followed | None:
+    with warned(f"{device}: its sealed key is still on this machine"):
+        agent.offline_keys().remove(device)
     before = volumes.state(device)
     problem = ""
     try:
@@ -56,5 +58,6 @@ def _forget(agent: Agent, volumes: Volumes, device: str) -> None:
     agent.graces().end(device)
     volumes.refuse_encryption(device, _DETAIL, for_good=True)
     agent.reports().told(device)
+    agent.offline_keys().told(device)
     volumes.forget(device)
     agent.memory.forget_device(device)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from securecloud_agent.decide import grace
 from securecloud_agent.decide.grace import Grace
 from securecloud_agent.decide.model import State
+from securecloud_agent.decide.offline import CODE as OFFLINE
 from securecloud_agent.errors import AgentError, warn, warned
 from securecloud_agent.state.files import StateError
 from securecloud_agent.state.memory import BootMarks
@@ -77,7 +78,8 @@ class Graces:
             return None
         if decision.outcome == "denied" and decision.grace is not None:
             known, now = self.of(device), self._now()
-            if known is None:
+            if known is None or known.code == OFFLINE:
+                # With its answer the server's time has begun, and the one without a server ended.
                 self._keep(device, grace.begin(decision.grace, decision.code, now))
             else:
                 self._keep(device, grace.tighten(known, decision.grace, decision.code))
@@ -91,6 +93,10 @@ class Graces:
             self._marks.put(GRACE, device, asdict(known))
         except StateError as error:
             warn(f"no grace for {device}: {error}")
+
+    def begin(self, device: str, known: Grace) -> None:
+        """Have `device` locked at the end of `known`; raises StateError where it would not be."""
+        self._marks.put(GRACE, device, asdict(known))
 
     def postpone(self, device: str, by: int) -> Grace:
         """Move the end by `by` seconds; raises GraceError beyond what the policy allows."""
@@ -124,6 +130,7 @@ class Graces:
         seconds = round(max(0.0, grace.left(known, self._now())))
         return {
             "seconds_left": seconds,
+            "code": known.code,
             "postponed": known.postponed,
             "postpone_left": known.postpone_left,
             "text": f"locked in {grace.in_words(seconds)}",

@@ -39,8 +39,12 @@ def command(arguments: argparse.Namespace) -> int:
 
 def _lock(agent: Agent, device: str) -> dict[str, Any]:
     agent.marks.put(HELD, device)
-    locked = agent.volumes().lock(device)
-    agent.graces().end(device)
+    try:
+        # First, so that it holds without a server, whatever becomes of this.
+        agent.offline_keys().remove(device)
+    finally:
+        locked = agent.volumes().lock(device)
+        agent.graces().end(device)
     if locked.changed:
         agent.reports().owe(device, Report(str(locked.state), "locked by the operator"))
     return {"changed": locked.changed, "detail": locked.how}
@@ -51,6 +55,7 @@ def _give_up(agent: Agent, device: str) -> dict[str, Any]:
     if agent.volumes().state(device) is not State.SUSPENDED:
         return {"changed": False, "detail": "it is not suspended; nothing is given up"}
     agent.marks.put(HELD, device)
+    agent.offline_keys().remove(device)
     given_up = agent.volumes().give_up(device)
     if given_up:
         agent.reports().owe(device, Report(str(State.CLOSED), "given up by the operator"))

@@ -17,7 +17,7 @@ from securecloud_protocol.messages import (
 from securecloud_agent import __version__
 from securecloud_agent.client.connection import Peers
 from securecloud_agent.client.exchange import Caller, Question, Session, open_session
-from securecloud_agent.client.failures import RefusedError, UnreachableError
+from securecloud_agent.client.failures import NotWorkingError, RefusedError, UnreachableError
 from securecloud_agent.client.tls import Deadline
 from securecloud_agent.client.waiting import Ticket
 from securecloud_agent.decide.audit import check_head
@@ -71,6 +71,7 @@ class _Pass:
         self._agent = agent
         self._memory = agent.memory
         self._volumes: Volumes = agent.volumes()
+        self._offline = agent.offline_keys()
         self._facts: FactWatch | None = None
         self._peers = Peers(agent.settings.ca_file, agent.clocks.now)
         known = require_enrolled(agent.settings.state_dir)
@@ -115,13 +116,21 @@ class _Pass:
             session = self._open_without(damaged, session, deadline)
         keys: dict[str, bytes | None] = {}
         try:
-            release = session.release(self._evidence(session))
+            release = self._release(session)
             keys = {each.device: each.key for each in release.decisions}
             self._accept_audit_head(release)
             return self._follow(session, release, damaged, all_devices=not devices)
         finally:
             session.close()
             self._forget(keys)
+
+    def _release(self, session: Session) -> ReleaseBody:
+        evidence = self._evidence(session)
+        try:
+            return session.release(evidence)
+        except UnreachableError as error:
+            # It was there, and answered the hello.
+            raise NotWorkingError(str(error), error.code) from None
 
     def _damaged(self, devices: Sequence[str]) -> dict[str, StateError]:
         """Return the devices of which this machine remembers something that it cannot read."""
@@ -176,18 +185,18 @@ class _Pass:
         return sorted(self._agent.settings.servers, key=lambda url: url != last)
 
     def _evidence(self, session: Session) -> EvidenceBody:
-        claims = tuple(
-            DeviceClaim(
-                device, claim(self._volumes.observe(device)), self._memory.lineage(device).presented
-            )
-            for device in session.core.devices
-        )
+        claims = tuple(self._claim(device) for device in session.core.devices)
         budget = self._until_an_end(max(1, session.core.lifetime - _EVIDENCE_RESERVE))
         context = self._agent.probe_context()
         # Before the facts are collected: what changes meanwhile is then noticed.
         self._facts = FactWatch(session.core.facts, context)
         facts = collect(session.core.facts, context, budget)
         return EvidenceBody(__version__, self._agent.boot_id, claims, facts)
+
+    def _claim(self, device: str) -> DeviceClaim:
+        observed = self._volumes.observe(device)
+        want = claim(observed, renew=self._offline.is_due(device, observed))
+        return DeviceClaim(device, want, self._memory.lineage(device).presented)
 
     def _accept_audit_head(self, release: ReleaseBody) -> None:
         seen, head = self._memory.seen_head(), release.audit
@@ -208,6 +217,8 @@ class _Pass:
             if decision.lineage is not None:
                 self._memory.receive_lineage(decision.device, decision.lineage)
         decisions = in_order(release.decisions)
+        for decision in decisions:
+            self._offline.withdraw(decision)
         done = [DeviceWork(self._agent, self._volumes, each).follow() for each in decisions]
         if all_devices:
             done += let_go(self._agent, self._volumes, {*session.core.devices, *damaged})
@@ -215,6 +226,9 @@ class _Pass:
         notify_ready()
         self._volumes.settle()
         self._acknowledge(session, [each.ack for each in done if each.ack is not None])
+        # It takes seconds, and nobody waits for it.
+        for decision in decisions:
+            self._offline.keep(decision, self._volumes.observe(decision.device))
         outcomes = (*(each.outcome for each in done), *self._not_asked(damaged))
         with warned("the outcome could not be remembered"):
             remember(self._agent, outcomes, session.url, all_devices=all_devices)
@@ -247,6 +261,7 @@ class _Pass:
             return
         for result in results:
             reports.told(result.device)
+            self._offline.told(result.device)
             self._memory.confirm_lineage(result.device)
 
 

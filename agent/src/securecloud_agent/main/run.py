@@ -7,9 +7,10 @@ from collections.abc import Callable
 from contextlib import closing
 from types import FrameType
 
-from securecloud_agent.client.failures import UnreachableError
+from securecloud_agent.client.failures import NotWorkingError, UnreachableError
 from securecloud_agent.client.network import Routes, has_route
 from securecloud_agent.client.waiting import Ticket
+from securecloud_agent.decide.offline import CODE as OFFLINE
 from securecloud_agent.decide.schedule import ask_again_after
 from securecloud_agent.errors import AgentError, say, warned
 from securecloud_agent.main.hardening import protect_process
@@ -19,6 +20,7 @@ from securecloud_agent.main.passes import make_pass, warm_up
 from securecloud_agent.main.standby import Standby
 from securecloud_agent.main.watch import Watch
 from securecloud_agent.main.wiring import Agent, make_agent
+from securecloud_agent.main.without_server import open_kept
 from securecloud_agent.probes.watch import FactWatch
 from securecloud_agent.state.files import only_instance
 
@@ -32,6 +34,7 @@ _NO_TIME_FOR_A_PASS = 3.0
 # Waiting is not counted while the machine sleeps, and a grace is.
 _LONGEST_REST_IN_A_GRACE = 30.0
 _LOCK_SECONDS = 10.0
+_WHY_BUSY = "busy"
 
 _OPEN = frozenset({"verified", "opened", "mounted"})
 
@@ -66,15 +69,18 @@ class Service:
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
         watch: Watch | None = None,
         standby: Standby | None = None,
+        open_kept: Callable[[Agent], tuple[Outcome, ...]] = open_kept,
     ) -> None:
         self._agent = agent
         self._watch = watch or Watch(agent)
         self._make = make
+        self._open_kept = open_kept
         self._wait = wait
         self._wake = threading.Event()
         self._stopping = False
         self._failures = 0
         self._reached = False
+        self._away_since: float | None = agent.clocks.monotonic()
         self._told: dict[str, str] = {}
         self._facts: FactWatch | None = None
         self._ticket: Ticket | None = None
@@ -111,6 +117,7 @@ class Service:
             self._end_what_is_due()
             self._wake.clear()
             pause = self.one_pass()
+            self._go_on_without_a_server()
             if not ready and not self._reached and self._agent.clocks.monotonic() < give_up:
                 pause = min(pause, _BOOT_RETRY)
                 # Tries this close to each other say nothing of how long the server will be away.
@@ -180,11 +187,13 @@ class Service:
             broken = any(each.outcome == "failed" for each in passed.outcomes)
             self._failures = self._failures + 1 if broken else 0
             self._reached = True
+            self._away_since = None
             self._facts, self._ticket = passed.facts, passed.ticket
         except AgentError as error:
             # One that failed would be asked for again at once.
             self._ticket = None
             self._failures += 1
+            self._count_as_away(error)
             # How a server is away differs from try to try.
             kind = error.code if error.code == UnreachableError.code else ""
             self._tell("", str(error), kind)
@@ -202,6 +211,33 @@ class Service:
         return ask_again_after(
             retries, self._failures, passed.check_interval, agent.clocks.chance()
         )
+
+    def _count_as_away(self, error: AgentError) -> None:
+        """Count from the first try in a row that nobody answered; any answer ends that."""
+        if error.code == _WHY_BUSY:
+            return
+        if not isinstance(error, UnreachableError) or isinstance(error, NotWorkingError):
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = self._agent.clocks.monotonic()
+
+    def _go_on_without_a_server(self) -> None:
+        """Open what may be opened when no server could be reached within the deadline."""
+        clocks, settings = self._agent.clocks, self._agent.settings
+        if self._stopping or self._away_since is None:
+            return
+        if clocks.monotonic() - self._away_since < settings.deadline:
+            return
+        try:
+            with only_instance(self._agent.lock_file, "run", _LOCK_SECONDS):
+                outcomes = self._open_kept(self._agent)
+        except AgentError as error:
+            self._tell(OFFLINE, f"nothing is opened without a server: {error}")
+            return
+        for each in outcomes:
+            self._tell(each.device, f"{each.outcome} ({each.code}), {each.volume}: {each.detail}")
+        if outcomes:
+            notify_status("; ".join(_brief(each) for each in outcomes))
 
     def _remember_failure(self, passed: Passed, error: AgentError) -> None:
         if error.code not in ("busy", "state"):

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from securecloud_agent.decide.offline import CODE as OFFLINE
 from securecloud_agent.errors import AgentError
 from securecloud_agent.main.outcome import progress_of
 from securecloud_agent.main.output import print_json, print_table
@@ -48,6 +49,7 @@ def collect(agent: Agent) -> dict[str, Any]:
                 "volume": str(volumes.state(name)),
                 "held": agent.marks.has(HELD, name),
                 "grace": graces.shown(name),
+                "offline": agent.offline_keys().shown(name),
                 "encryption": progress_of(agent, name),
                 "iscsi": _iscsi(agent, volumes, name),
             }
@@ -58,7 +60,8 @@ def collect(agent: Agent) -> dict[str, Any]:
 
 def _remark(device: dict[str, Any]) -> str:
     if device["grace"]:
-        return f" ({device['grace']['text']})"
+        offline = "offline, " if device["grace"]["code"] == OFFLINE else ""
+        return f" ({offline}{device['grace']['text']})"
     return " (locked by the operator)" if device["held"] else ""
 
 
@@ -90,6 +93,8 @@ def _print(status: dict[str, Any]) -> None:
         ]
         print_table([heading, *rows])
         for each in status["devices"]:
+            if each["offline"]:
+                print(f"{each['device']}: offline: {each['offline']['text']}")
             if each["encryption"]:
                 print(f"{each['device']}: {each['encryption']['text']}")
             if each["iscsi"]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 
 from securecloud_agent.decide.grace import TOLD_AT, Grace, in_words, left, told_next
+from securecloud_agent.decide.offline import CODE as OFFLINE
 from securecloud_agent.decide.plan import KEYLESS
 from securecloud_agent.errors import AgentError, printable, say, warned
 from securecloud_agent.main.notify import notify_status, notify_terminals
@@ -98,19 +99,30 @@ class Watch:
 
     def _lock_now(self, device: str) -> None:
         code = (self._graces.of(device) or Grace(0.0, 0, 0)).code
-        say(f"{device}: its grace is over ({code})")
+        offline = code == OFFLINE
+        what = "its time without a server" if offline else "its grace"
+        say(f"{device}: {what} is over ({code})")
+        if offline:
+            with warned(f"{device}: its sealed key is still on this machine"):
+                self._agent.offline_keys().remove(device)
         locked = self._agent.volumes().lock(device)
         self._graces.end(device)
-        how = printable(f"its grace was over{f', {locked.how}' if locked.how else ''}")
+        how = printable(f"{what} was over{f', {locked.how}' if locked.how else ''}")
         say(f"{device}: {locked.state}: {how}")
         if locked.changed:
             self._agent.reports().owe(device, Report(str(locked.state), how))
-        outcome = Outcome(device, "denied", code, how, str(locked.state), "", None)
+        word = "failed" if offline else "denied"
+        outcome = Outcome(device, word, code, how, str(locked.state), "", None)
         with warned("the outcome could not be remembered"):
             remember(self._agent, [outcome], None)
 
 
 def _warning(device: str, where: str, known: Grace, seconds: float) -> str:
+    if known.code == OFFLINE:
+        return (
+            f"{where} is locked in {in_words(seconds)} (opened without a server) unless a server is"
+            " reached before; finish what uses it"
+        )
     may = (
         f"; `securecloud-agent postpone {device}` gives up to {in_words(known.postpone_left)} more"
         if known.postpone_left

@@ -16,6 +16,7 @@ from securecloud_agent.state.memory import BootMarks, Memory
 
 if TYPE_CHECKING:
     from securecloud_agent.main.graces import Graces
+    from securecloud_agent.main.offline import OfflineKeys
     from securecloud_agent.main.reports import Reports
     from securecloud_agent.probes.context import Context
     from securecloud_agent.volumes.encryptions import Encryptions
@@ -103,6 +104,16 @@ class Agent:
         from securecloud_agent.main.reports import Reports
 
         return Reports(self.marks)
+
+    def offline_keys(self) -> "OfflineKeys":
+        """Return the keys that this machine keeps for boots without a server."""
+        from securecloud_agent.main.offline import OfflineKeys
+        from securecloud_agent.sealing.store import Store
+        from securecloud_agent.sealing.tpm import Tpm
+
+        store = Store(self.settings.state_dir)
+        tpm = Tpm(run, self.settings.run_dir / "agent")
+        return OfflineKeys(store, tpm, self.marks, self.boot_id, self.clocks.now)
 
     def probe_context(self) -> "Context":
         """Return what the probes get."""
