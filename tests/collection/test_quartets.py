@@ -42,14 +42,17 @@ def test_policy(play: Play) -> None:
     results = play("quartets/policy.yml")
     for quartet in results.values():
         assert_quartet(quartet)
-    fields = ("description", "rules", "on_match", "on_fail", "grace")
-    changes = ("create", "change", "grace", "empty")
+    fields = ("description", "rules", "on_match", "on_fail", "grace", "offline")
+    changes = ("create", "change", "grace", "offline", "empty")
     for name in changes:
         assert_foreseen(results[name], "policy", *fields)
     versions = [results[name][1]["policy"]["version"] for name in changes]
-    assert versions == [1, 2, 3, 4]
+    assert versions == [1, 2, 3, 4, 5]
     graces = [results[name][1]["policy"]["grace"]["period"] for name in changes]
-    assert graces == [0, 0, 300, 300]
+    assert graces == [0, 0, 300, 300, 300]
+    periods = [results[name][1]["policy"]["offline"]["period"] for name in changes]
+    assert periods == [0, 0, 0, 3600, 0]
+    assert results["offline"][1]["policy"]["offline"]["pcrs"] == [4, 7]
     assert results["remove"][1]["policy"] is None
 
 

@@ -119,6 +119,31 @@ options:
             postpone), in all.
         type: int
         default: 0
+  offline:
+    description:
+      - Whether machines may keep the keys of their devices, sealed by their TPM 2.0, and open them
+        in boots in which no server can be reached. Never with a new policy.
+      - The server refuses it unless O(on_match) is V(approve) and there are rules. What a person
+        decides, or a delay, nobody can decide without a server.
+    type: dict
+    suboptions:
+      period:
+        description:
+          - Seconds since the key was released last, V(60) to V(604800). V(0) is never.
+        type: int
+        required: true
+      boots:
+        description:
+          - Boots since the key was released last, V(1) to V(100).
+        type: int
+        default: 1
+      pcrs:
+        description:
+          - PCRs of the TPM's SHA-256 bank, V(0) to V(15), that must be as they were when the key
+            was released last.
+        type: list
+        elements: int
+        default: [7]
   state:
     description:
       - Whether the policy exists.
@@ -161,6 +186,9 @@ EXAMPLES = r"""
     grace:
       period: 300
       postpone: 3600
+    offline:
+      period: 86400
+      boots: 2
 
 - name: A stricter rule, but only if no machine loses its key by it
   trend.securecloud.policy:
@@ -304,6 +332,7 @@ POLICY = Kind(
         "on_fail": {"action": "manual"},
         "force": False,
         "grace": {"period": 0, "postpone": 0},
+        "offline": {"period": 0, "boots": 1, "pcrs": [7]},
     },
 )
 
@@ -331,6 +360,9 @@ def wanted_policy(options: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(rules, (list, dict)):
         message = f"is a {type(rules).__name__}"
         raise InvalidOption("rules", "a list of rules, or a mapping", message)
+    if "offline" in wanted:
+        # As the server shows them, so that another order is no change.
+        wanted["offline"] = {**wanted["offline"], "pcrs": sorted(wanted["offline"]["pcrs"])}
     return wanted
 
 
@@ -387,6 +419,14 @@ def main() -> None:
                 "options": {
                     "period": {"type": "int", "required": True},
                     "postpone": {"type": "int", "default": 0},
+                },
+            },
+            "offline": {
+                "type": "dict",
+                "options": {
+                    "period": {"type": "int", "required": True},
+                    "boots": {"type": "int", "default": 1},
+                    "pcrs": {"type": "list", "elements": "int", "default": [7]},
                 },
             },
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

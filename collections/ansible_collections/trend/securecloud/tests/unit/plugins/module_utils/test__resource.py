@@ -41,6 +41,7 @@ def test_a_new_object_gets_the_defaults_for_what_is_left_out():
         "on_fail": {"action": "manual"},
         "force": False,
         "grace": {"period": 0, "postpone": 0},
+        "offline": {"period": 0, "boots": 1, "pcrs": [7]},
     }
 
 
