@@ -168,6 +168,7 @@ def test_status_shows_how_long(enrolled, device, home, capsys, clock):
     shown = json.loads(run(home, capsys, "status", "--json")[1])["devices"][0]["grace"]
     assert shown == {
         "seconds_left": 200,
+        "code": "policy",
         "postponed": 0,
         "postpone_left": 600,
         "text": "locked in 3 min",

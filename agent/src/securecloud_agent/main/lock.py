@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from securecloud_agent.decide.model import State
-from securecloud_agent.errors import AgentError, say
+from securecloud_agent.errors import AgentError, say, warned
 from securecloud_agent.main.output import print_json
 from securecloud_agent.main.reports import Report
 from securecloud_agent.main.wiring import Agent, make_agent
@@ -55,7 +55,9 @@ def _give_up(agent: Agent, device: str) -> dict[str, Any]:
     if agent.volumes().state(device) is not State.SUSPENDED:
         return {"changed": False, "detail": "it is not suspended; nothing is given up"}
     agent.marks.put(HELD, device)
-    agent.offline_keys().remove(device)
+    # Whatever suspended it took it away already; a shutdown waits for this.
+    with warned(f"{device}: its sealed key is still on this machine"):
+        agent.offline_keys().remove(device)
     given_up = agent.volumes().give_up(device)
     if given_up:
         agent.reports().owe(device, Report(str(State.CLOSED), "given up by the operator"))

@@ -1,6 +1,7 @@
 """The keys that this machine keeps for boots without a server: sealed, renewed, given up."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from securecloud_protocol.messages import DeviceDecision
 
 _REFUSED = "unseal_refused"
+_LEFT_ALONE = 600.0
 _IN_USE = frozenset({State.VERIFIED, State.OPENED, State.MOUNTED})
 
 
@@ -42,8 +44,15 @@ class OfflineKeys:
         try:
             return self._store.kept(device)
         except StateError as error:
-            warn(f"{device}: what is kept for boots without a server is as good as gone: {error}")
+            warn(f"{device}: what was kept for boots without a server is given up: {error}")
+            with warned("it stays there, unused"):
+                self._store.remove(device)
             return None
+
+    def _readable(self, device: str) -> Kept | None:
+        with suppress(StateError):
+            return self._store.kept(device)
+        return None
 
     # Granted, denied
 
@@ -75,7 +84,7 @@ class OfflineKeys:
     def keep(self, decision: "DeviceDecision", observed: Observed) -> None:
         """Seal the key that came with a grant, or remember that it may be, to ask for it.
 
-        Only what has just proved to open the volume is sealed. The grant does not depend on it.
+        Only the key of a volume that is open is sealed. The grant does not depend on it.
         """
         offer, device = decision.offline, decision.device
         if offer is None or observed.held or observed.state not in _IN_USE:
@@ -132,15 +141,15 @@ class OfflineKeys:
         """Return the key of `device`, None without a copy; count the use before.
 
         Raises AgentError with the reason when its bounds do not hold. What will never hold again is
-        removed, and what the TPM refuses is not tried again in this boot.
+        removed, and what the TPM refused is left alone for some minutes: it will again.
         """
         kept = self._kept(device)
         if kept is None or kept.sealed is None:
             return None
-        refused = self._marks.content(_REFUSED, device)
-        if refused is not None:
-            raise RefusedByTpmError(str(refused.get("why", "the TPM does not give it out")))
         now = self._now()
+        refused = self._marks.content(_REFUSED, device) or {}
+        if 0 <= now - refused.get("at", -_LEFT_ALONE) < _LEFT_ALONE:
+            raise RefusedByTpmError(str(refused.get("why")))
         problem = offline.why_not(kept, now) or self._tpm.problem()
         if problem is not None:
             raise TpmError(problem)
@@ -158,7 +167,7 @@ class OfflineKeys:
                 Bounds(kept.pcrs, kept.sealed.clock_limit, kept.sealed.reset_limit),
             )
         except RefusedByTpmError as error:
-            self._marks.put(_REFUSED, device, {"why": str(error)})
+            self._marks.put(_REFUSED, device, {"why": str(error), "at": now})
             raise
         self._store.used(device, int(now))
         seconds = offline.seconds_left(kept, now, reading.clock)
@@ -181,14 +190,15 @@ class OfflineKeys:
 
     def shown(self, device: str) -> dict[str, Any] | None:
         """Return what `status` prints of it, times as RFC 3339."""
-        kept = self._kept(device)
+        kept = self._readable(device)
         if kept is None:
             return None
         until = _moment(kept.at + kept.period)
         if kept.sealed is not None:
-            state = "sealed"
+            over = offline.why_not(kept, self._now())
             boots = f"{kept.boots_left} more boot{'' if kept.boots_left == 1 else 's'}"
-            text = f"good for {boots} without a server, until {until}"
+            state = "unusable" if over else "sealed"
+            text = over or f"good for {boots} without a server, until {until}"
         elif kept.problem:
             state, text = "refused", kept.problem
         else:

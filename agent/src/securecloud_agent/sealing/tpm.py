@@ -152,7 +152,9 @@ class _Work:
             argv.remove("-Q")
         done = self._run(argv, timeout=_SECONDS, secret=secret, cwd=self._folder)
         if done.status != 0 and refused:
-            raise RefusedByTpmError(f"the TPM does not give it out: {refused}")
+            raise RefusedByTpmError(
+                f"the TPM does not give it out: {refused} ({tool}: {done.complaint})"
+            )
         if done.status != 0:
             raise TpmError(f"{tool} failed: {done.complaint}")
         return done
