@@ -666,6 +666,8 @@ def test_an_unavailable_server_is_one_that_answers(granted, tpm, listener):
 def test_one_server_that_answers_speaks_for_those_that_are_away(home, granted, listener):
     home.configure("https://127.0.0.1:1", listener.url, "https://127.0.0.1:2")
     agent = replace(granted, settings=load(home.config))
+    # Those that are away fail first.
+    agent.memory.remember_status({})
     listener.faults = [ErrorCode.UNAVAILABLE]
     with pytest.raises(NotWorkingError):
         make_pass(agent, ())
