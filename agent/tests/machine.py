@@ -23,12 +23,12 @@ class Machine:
         (root / "dev/mapper").mkdir(parents=True)
         (root / "dev/mapper/control").touch()
 
-    def __call__(self, argv, *, timeout, secret=None, pass_fds=()):
+    def __call__(self, argv, *, timeout, secret=None, pass_fds=(), cwd="/"):
         argv = list(argv)
         self.calls.append(argv)
         if argv[0] in self.broken:
             return Finished(32, b"", f"{argv[0]}: target is busy")
-        options = {"timeout": timeout, "secret": secret, "pass_fds": pass_fds}
+        options = {"timeout": timeout, "secret": secret, "pass_fds": pass_fds, "cwd": cwd}
         own = getattr(self, "_" + argv[0].replace(".", "_"), None)
         done = own(argv[1:], options) if own is not None else None
         return done if done is not None else run(argv, **options)

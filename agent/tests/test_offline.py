@@ -5,7 +5,7 @@ import signal
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from securecloud_agent.client.failures import NotTrustedError, NotWorkingError, UnreachableError
 from securecloud_agent.config import load
@@ -25,6 +25,8 @@ from securecloud_agent.state.files import StateError
 from securecloud_agent.state.memory import BootMarks
 from securecloud_protocol import messages as wire
 from securecloud_protocol.errors import ErrorCode
+
+from .machine import Machine
 
 HOUR = 3600
 OFFER = wire.Offline(4 * HOUR, 2, (7,))
@@ -124,6 +126,7 @@ kept_things = st.builds(
 )
 
 
+@settings(deadline=None, max_examples=30)
 @given(kept_things)
 def test_what_is_kept_is_read_again(tmp_path_factory, kept):
     store = Store(tmp_path_factory.mktemp("store"))
@@ -567,6 +570,46 @@ def test_a_volume_without_an_end_is_not_opened(granted, tpm, monkeypatch):
     monkeypatch.setattr(BootMarks, "put", full)
     assert "No space left" in open_kept(later)[0].detail
     assert not later.marks.has("verified", "data")
+
+
+def test_a_use_that_cannot_be_told_is_none(granted, tpm, monkeypatch, forgotten, device):
+    later = rebooted(granted, tpm)
+    forgotten.clear()
+
+    def full(self, device, now):
+        raise StateError("No space left on device")
+
+    monkeypatch.setattr(Store, "used", full)
+    assert "No space left" in open_kept(later)[0].detail
+    assert not later.marks.has("verified", "data")
+    assert forgotten == [device.key]
+
+
+def test_it_is_mounted_where_it_belongs_and_goes_again(
+    enrolled, allowed, tpm, tmp_path, monkeypatch, clock
+):
+    root = tmp_path / "root"
+    for name in ("proc/self", "proc/sys/vm", "sys/block"):
+        (root / name).mkdir(parents=True)
+    kernel = Machine(root)
+    monkeypatch.setattr("securecloud_agent.volumes.kernel.Kernel.has_device_mapper", lambda _: True)
+    monkeypatch.setattr("securecloud_agent.main.wiring._ROOT", root)
+    monkeypatch.setattr("securecloud_agent.main.wiring.run", kernel)
+    monkeypatch.setattr("agent.tests.machine.run", tpm.run)
+    assert make_pass(enrolled, ()).outcomes[0].volume == "mounted"
+    kernel.mounts("")
+    kernel.unmap()
+    kernel.calls.clear()
+    later = rebooted(enrolled, tpm)
+    (outcome,) = open_kept(later)
+    assert (outcome.code, outcome.volume) == ("offline", "mounted")
+    assert kernel.named("mount")[0][-1] == "/srv/data"
+    assert [call[1] for call in kernel.named("cryptsetup")] == ["open"]
+    clock.time += 4 * HOUR
+    assert Watch(later).attend()[1]
+    assert later.volumes().state("data") is State.CLOSED
+    assert [call[1] for call in kernel.named("cryptsetup")] == ["open", "close"]
+    assert not sealed_file(later).exists()
 
 
 def test_another_disk_in_its_place_is_not_opened(granted, tpm, blank_file):

@@ -138,7 +138,7 @@ class OfflineKeys:
     # Without a server
 
     def unseal(self, device: str) -> "Unsealed | None":
-        """Return the key of `device`, None without a copy; count the use before.
+        """Return the key of `device`, None without a copy; to be counted before it opens anything.
 
         Raises AgentError with the reason when its bounds do not hold. What will never hold again is
         removed, and what the TPM refused is left alone for some minutes: it will again.
@@ -169,9 +169,12 @@ class OfflineKeys:
         except RefusedByTpmError as error:
             self._marks.put(_REFUSED, device, {"why": str(error), "at": now})
             raise
-        self._store.used(device, int(now))
         seconds = offline.seconds_left(kept, now, reading.clock)
         return Unsealed(key, kept.sealed.key_version, seconds, boots_left)
+
+    def count(self, device: str) -> None:
+        """Remember to tell the server of a use; raises StateError where that is not possible."""
+        self._store.used(device, int(self._now()))
 
     # Told
 

@@ -59,6 +59,7 @@ def _try(agent: Agent, volumes: Volumes, device: str, keys: list[bytes]) -> Outc
         if unsealed is None:
             return None
         keys.append(bytes(unsealed.key))
+        agent.offline_keys().count(device)
         return _open(agent, volumes, device, known, unsealed)
     except AgentError as error:
         detail = f"it is not opened without a server: {printable(error)}"
