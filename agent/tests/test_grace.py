@@ -429,5 +429,5 @@ class Graceful(RuleBasedStateMachine):
                 assert json.loads((self.stage.folder / "run/grace-data.json").read_text()) is None
 
 
-Graceful.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+Graceful.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 TestGraceful = Graceful.TestCase

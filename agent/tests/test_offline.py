@@ -126,7 +126,7 @@ kept_things = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(kept_things)
 def test_what_is_kept_is_read_again(tmp_path_factory, kept):
     store = Store(tmp_path_factory.mktemp("store"))
