@@ -354,11 +354,55 @@ def test_patch_level_without_package_lists_is_unknown(machine):
     assert "run apt-get update" in machine.error("patch_level")
 
 
-def test_patch_level_of_dnf(machine):
+DNF_4 = """\
+FEDORA-1 Important/Sec. bash-5-1.x86_64
+FEDORA-2 Moderate/Sec.  bash-5-1.x86_64
+FEDORA-3 Unknown/Sec.   vim-9-1.noarch
+"""
+DNF_5 = """\
+Name     Type     Severity         Package              Issued
+FEDORA-1 security Moderate bash-5-1.x86_64 2026-01-20 00:00:00
+FEDORA-2 security          bash-5-1.x86_64 2026-01-20 00:00:00
+FEDORA-3 security none      vim-9-1.noarch 2026-01-20 00:00:00
+"""
+DNF_CACHED = {4: "/var/cache/dnf/lab-1/repodata", 5: "/var/cache/libdnf5/lab-1/repodata"}
+
+
+@pytest.mark.parametrize(("version", "listed"), [(4, DNF_4), (5, DNF_5)])
+def test_patch_level_of_dnf(machine, version, listed):
     machine.put("/var/lib/rpm/rpmdb.sqlite", "", age=86400)
-    listed = b"FEDORA-1 Important/Sec. bash-5\nFEDORA-2 Moderate/Sec. bash-5\nnoise\n"
-    machine.answers["dnf"] = Finished(0, listed, "")
-    assert machine.value("patch_level")["pending_security_updates"] == 1
+    machine.put(f"{DNF_CACHED[version]}/repomd.xml", "")
+    machine.answers["dnf"] = Finished(0, listed.encode(), "Unable to detect release version\n")
+    assert machine.value("patch_level") == {
+        "pending_security_updates": 2,
+        "days_since_update": 1,
+        "reboot_required": False,
+    }
+    machine.answers["dnf"] = Finished(0, b"", "")
+    assert machine.value("patch_level")["pending_security_updates"] == 0
+
+
+def test_patch_level_without_metadata_of_repositories_is_unknown(machine):
+    machine.put("/var/lib/rpm/rpmdb.sqlite", "")
+    machine.answers["dnf"] = Finished(0, b"", "")
+    assert "run dnf makecache" in machine.error("patch_level")
+    assert machine.calls == []
+
+
+def test_patch_level_fails_where_one_repository_has_no_metadata(machine):
+    machine.put("/var/lib/rpm/rpmdb.sqlite", "")
+    machine.put(f"{DNF_CACHED[4]}/repomd.xml", "")
+    complaint = "Error: Cache-only enabled but no cache for 'two'"
+    machine.answers["dnf"] = Finished(1, b"", complaint)
+    assert machine.error("patch_level") == f"dnf: {complaint}"
+    assert "--setopt=*.skip_if_unavailable=0" in machine.calls[0]
+
+
+def test_a_line_of_dnf_that_is_not_understood_is_no_update_less(machine):
+    machine.put("/var/lib/rpm/rpmdb.sqlite", "")
+    machine.put(f"{DNF_CACHED[4]}/repomd.xml", "")
+    machine.answers["dnf"] = Finished(0, b"FEDORA-1 Important/Sec. bash-5\nFEDORA-2 vim\n", "")
+    assert machine.error("patch_level") == "dnf: not a line of a list of advisories: FEDORA-2 vim"
 
 
 @given(st.text())

@@ -69,6 +69,20 @@ def test_change_is_noticed_when_it_has_come_to_rest(root, name):
     assert watched.changed(10) == [name, *(["patch_level"] if name == "packages" else [])]
 
 
+@pytest.mark.parametrize("cache", ["dnf", "libdnf5"])
+def test_metadata_that_dnf_has_fetched_are_news_of_the_patch_level(root, cache):
+    index = f"/var/cache/{cache}/updates-1/repodata/repomd.xml"
+    put(root, index, "old")
+    watched = watch(root, "patch_level")
+    # As dnf does whenever it reads.
+    put(root, f"/var/cache/{cache}/metadata_lock.pid", "1")
+    assert watched.changed(5) == []
+    assert watched.changed(10) == []
+    put(root, index, "newer")
+    watched.changed(15)
+    assert watched.changed(20) == ["patch_level"]
+
+
 def test_change_that_is_taken_back_is_none(root):
     watched = watch(root, "network_services")
     listen(root, 8080)

@@ -17,7 +17,19 @@ _APT = (
     "APT::Get::Show-Versions=false",
     "upgrade",
 )
-_DNF = ("dnf", "-q", "-C", "updateinfo", "list", "--security")
+_DNF = (
+    "dnf",
+    "-q",
+    "-C",
+    # Else a repository of which dnf has no metadata would pass for one without updates.
+    "--setopt=*.skip_if_unavailable=0",
+    "updateinfo",
+    "list",
+    "--security",
+)
+_DNF_4 = re.compile(r"\S+ +\S+/Sec\. +(?P<package>\S+)")
+_DNF_5 = re.compile(r"\S+ +security +(\S+ +)?(?P<package>\S+) +[\d-]{10} [\d:]{8}")
+_DNF_5_HEADLINE = ["Name", "Type", "Severity", "Package", "Issued"]
 _INSTALL = re.compile(r"Inst \S+ (?:\[[^\]]*\] )?\((?P<origin>[^)]*)\)")
 _SECURITY = re.compile(r"-security\b|[Ss]ecurity")
 _APT_TRACES = (
@@ -27,6 +39,7 @@ _APT_TRACES = (
     "/var/lib/dpkg/status",
 )
 _APT_LISTS = ("/var/lib/apt/lists",)
+_DNF_CACHES = ("/var/cache/dnf", "/var/cache/libdnf5")
 _REBOOT_MARKS = ("/run/reboot-required", "/var/run/reboot-required")
 
 
@@ -43,7 +56,8 @@ def collect(context: Context, _args: tuple[str, ...]) -> dict[str, int | bool]:
 
 def glance(context: Context, _args: tuple[str, ...]) -> Glance:
     """Return what changes with the fact, see watch.py."""
-    return context.stamps(*_APT_TRACES, *_APT_LISTS, *RPM_TRACES, *_REBOOT_MARKS)
+    own = (*_APT_TRACES, *_APT_LISTS, *RPM_TRACES, *_dnf_metadata(context))
+    return context.stamps(*own, *_REBOOT_MARKS)
 
 
 def _pending_apt(context: Context) -> int:
@@ -66,11 +80,38 @@ def _has_entries(folder: Path, pattern: str) -> bool:
 
 
 def _pending_dnf(context: Context) -> int:
+    if not _dnf_metadata(context):
+        raise ProbeError("dnf has no metadata of repositories; run dnf makecache")
     listed = context.run(_DNF, timeout=context.timeout)
     if listed.status != 0:
         raise ProbeError(f"dnf: {listed.complaint}")
-    lines = listed.output.decode("utf-8", "replace").splitlines()
-    return len({line.split()[-1] for line in lines if len(line.split()) == 3})  # noqa: PLR2004 - id, severity, package
+    return count_advised_packages(listed.output.decode("utf-8", "replace"))
+
+
+def _dnf_metadata(context: Context) -> list[str]:
+    """Return the index of each repository's metadata; dnf's reading leaves them as they are."""
+    return [
+        f"{cache}/{found.relative_to(context.path(cache))}"
+        for cache in _DNF_CACHES
+        for found in sorted(context.path(cache).glob("*/repodata/repomd.xml"))
+    ]
+
+
+def count_advised_packages(text: str) -> int:
+    """Return the number of packages in dnf's list of security advisories, of dnf 4 or dnf 5.
+
+    Raises ProbeError for a line that is neither: what it says might be an update.
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    rows = [line for line in lines if line and line.split() != _DNF_5_HEADLINE]
+    return len({_advised_package(row) for row in rows})
+
+
+def _advised_package(row: str) -> str:
+    found = _DNF_4.fullmatch(row) or _DNF_5.fullmatch(row)
+    if found is None:
+        raise ProbeError(f"dnf: not a line of a list of advisories: {row}")
+    return found["package"]
 
 
 def _days(context: Context, traces: tuple[str, ...]) -> int:
