@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,10 +55,13 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was restored, and the audit log's head (root in hex) that agents are to accept."""
+    """What was restored: who the server is, whatever the manifest says, and the audit log's head
+    (root in hex) that agents are to accept.
+    """
 
     manifest: Manifest
-    master_key: bool
+    server_id: str
+    fingerprint: str
     audit_size: int
     audit_root: str
 
@@ -116,7 +119,7 @@ def back_up(
             int(clock()),
             size,
         )
-        event = AuditEvent(actor, "server.backed_up", "server", "success", "", asdict(manifest))
+        event = AuditEvent(actor, "server.backup_begun", "server", "success", "", asdict(manifest))
         application.database.write(lambda tx: tx.audit.append(event))
         with TemporaryDirectory(dir=_workspace(settings)) as directory:
             snapshot = Path(directory) / _DATABASE
@@ -150,7 +153,7 @@ def restore(
             require_empty(engine)
         with TemporaryDirectory(dir=_workspace(settings)) as directory:
             manifest, key = _unpack(backup, identities, Path(directory) / _DATABASE)
-            made = _restore_master_key(settings, key)
+            _restore_master_key(settings, key)
             read_snapshot(Path(directory) / _DATABASE, engine, keep_lineages=keep_lineages)
     finally:
         engine.dispose()
@@ -163,7 +166,8 @@ def restore(
             head = tx.audit.head()
     finally:
         application.close()
-    return Restored(manifest, made, head.size, head.root.hex())
+    identity = application.server_id, application.responder.fingerprint
+    return Restored(manifest, *identity, head.size, head.root.hex())
 
 
 def inspect(settings: Settings, identities: Sequence[Any], backup: BinaryIO) -> Manifest:
@@ -201,7 +205,7 @@ def _unpack(
             if entry.name == _DATABASE:
                 with database.open("xb") as file:
                     while piece := content.read(_LONGEST_SMALL):
-                        file.write(piece)
+                        _write(file, piece)
             elif entry.name in (_MANIFEST, _MASTER_KEY) and entry.size <= _LONGEST_SMALL:
                 small[entry.name] = content.read()
 
@@ -219,25 +223,37 @@ def _unpack(
     return _manifest(small.get(_MANIFEST, b"")), small.get(_MASTER_KEY)
 
 
+def _write(file: BinaryIO, piece: bytes) -> None:
+    """A disk without room is not a damaged backup."""
+    try:
+        file.write(piece)
+        file.flush()
+    except OSError as error:
+        raise Unavailable(f"the backup cannot be unpacked: {error.strerror}") from None
+
+
 def _manifest(text: bytes) -> Manifest:
     try:
         manifest = Manifest(**json.loads(text))
     except (ValueError, TypeError):
         raise Unavailable("the backup cannot be read: it has no manifest") from None
+    for field in fields(Manifest):
+        if type(getattr(manifest, field.name)) is not field.type:
+            raise Unavailable(f"the backup cannot be read: its manifest has a wrong {field.name}")
     if manifest.format != _FORMAT:
         raise Unavailable(f"the backup has format {manifest.format}, this server knows {_FORMAT}")
     return manifest
 
 
-def _restore_master_key(settings: Settings, key: bytes | None) -> bool:
-    """Return whether the key was put there; it may be there already, if it is the same."""
+def _restore_master_key(settings: Settings, key: bytes | None) -> None:
+    """Put the key there; it may be there already, if it is the same."""
     source = settings.keystore.master_key
     path = master_key_path(source)
     if path.exists():
         if key is not None and path.read_bytes().strip() != key.strip():
             raise Conflict(f"{path} holds another master key than the backup")
         load_master_key(source)
-        return False
+        return
     if key is None:
         raise Unavailable(f"the master key is in no backup, but in shares; unseal {path} first")
     if not source.startswith("file:"):
@@ -245,7 +261,6 @@ def _restore_master_key(settings: Settings, key: bytes | None) -> bool:
             f"{source}: only a master key in a file is restored; set file:/absolute/path"
         )
     write_durably(path, key)
-    return True
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import io
 import json
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -82,6 +83,7 @@ def test_an_empty_machine_becomes_the_server(
     }
     done = restore(elsewhere, backed_up)
     assert done["server_id"] == foreseen["server_id"]
+    assert done["fingerprint"] == installed.init()["fingerprint"]
     assert done["verified"] is True
     assert elsewhere.master_key.read_bytes() == installed.master_key.read_bytes()
     assert elsewhere.master_key.stat().st_mode & 0o777 == 0o600
@@ -90,7 +92,7 @@ def test_an_empty_machine_becomes_the_server(
         assert rows(elsewhere, table) == rows(installed, table)
     assert elsewhere.run("doctor").returncode == 0
     actions = [row[3] for row in rows(elsewhere, "audit_events")]
-    assert actions[-2:] == ["server.backed_up", "server.restored"]
+    assert actions[-2:] == ["server.backup_begun", "server.restored"]
     assert done["audit_size"] == len(actions)
     assert elsewhere.json("audit", "verify")["root"] == done["audit_root"]
     # Whoever had a token has it still.
@@ -205,6 +207,15 @@ def _of_a_later_format(vault: Vault) -> None:
     _packed(vault, manifest_json=json.dumps(manifest).encode(), securecloud_db=b"")
 
 
+def _with_a_wrong_manifest(vault: Vault) -> None:
+    manifest = {
+        **dict.fromkeys(("version", "server_id", "fingerprint"), ""),
+        **dict.fromkeys(("schema_version", "created_at", "format"), 1),
+        "audit_size": "many",
+    }
+    _packed(vault, manifest_json=json.dumps(manifest).encode(), securecloud_db=b"")
+
+
 def _without_database(vault: Vault) -> None:
     _packed(vault, manifest_json=b"{}")
 
@@ -223,6 +234,7 @@ def _without_manifest(vault: Vault) -> None:
         (_empty, "damaged, or not for this identity"),
         (_missing, "No such file"),
         (_of_a_later_format, "format 2"),
+        (_with_a_wrong_manifest, "manifest has a wrong audit_size"),
         (_without_database, "no database in it"),
         (_without_manifest, "no manifest"),
     ],
@@ -236,6 +248,19 @@ def test_a_backup_that_is_none_leaves_nothing(
     assert not elsewhere.database.exists()
     assert [path for path in elsewhere.files() if "data" in path.parts and path.is_file()] == []
     assert reason in refused(elsewhere, backed_up, "--check")
+
+
+def test_a_disk_without_room_is_not_taken_for_a_damaged_backup(
+    backed_up: Vault, elsewhere: Installation
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 * 1024, before[1]))
+    try:
+        said = refused(elsewhere, backed_up)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "the backup cannot be unpacked: File too large" in said
+    assert not elsewhere.database.exists()
 
 
 @pytest.mark.parametrize("recipient", ["", "age1nonsense", "ssh-ed25519 AAAA"])

@@ -76,9 +76,19 @@ def restore(
     report = installation.verify_audit_log(settings)
     head = {"audit_size": done.audit_size, "audit_root": done.audit_root}
     if as_json:
-        print_json({"changed": True, **asdict(done.manifest), **head, "verified": report.verified})
+        print_json(
+            {
+                "changed": True,
+                **asdict(done.manifest),
+                "server_id": done.server_id,
+                "fingerprint": done.fingerprint,
+                **head,
+                "verified": report.verified,
+            }
+        )
     else:
-        say(f"restored server {done.manifest.server_id}; its audit log is {head}")
+        say(f"restored server {done.server_id}, fingerprint {done.fingerprint}")
+        say(f"its audit log: size {done.audit_size}, root {done.audit_root}")
     if not report.verified:
         say(f"the audit log is damaged: {report.problem}")
         click.get_current_context().exit(1)

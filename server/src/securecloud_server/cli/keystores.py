@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -49,21 +49,14 @@ def migrate(context: click.Context, to: str, check: bool, as_json: bool) -> None
         migration = KeyMigration(application.database, application.keystores)
         left = migration.count(to)
         if check:
-            if as_json:
-                print_json({"changed": left > 0, "left": left})
-            else:
-                say(f"{left} keys would be moved to {to}")
+            _foresee(left, f"{left} keys would be moved to {to}", as_json)
             return
         done = migration.run(this_user(), to, _progress)
     finally:
         application.close()
-    _tell_failed(done.failed)
-    if as_json:
-        print_json({"changed": done.moved > 0, "moved": done.moved, "failed": done.failed})
-    else:
-        say(f"{done.moved} keys were moved to {to}, {len(done.failed)} could not be")
-    if done.failed:
-        context.exit(1)
+    result = {"changed": done.moved > 0, "moved": done.moved}
+    text = f"{done.moved} keys were moved to {to}, {len(done.failed)} could not be"
+    _report(context, result, done.failed, text, as_json)
 
 
 @keystore.command()
@@ -82,21 +75,14 @@ def rewrap(context: click.Context, check: bool, as_json: bool) -> None:
     try:
         if check:
             left = application.rewrapping.left()
-            if as_json:
-                print_json({"changed": left > 0, "left": left})
-            else:
-                say(f"{left} values are wrapped under the previous master key")
+            _foresee(left, f"{left} values are wrapped under the previous master key", as_json)
             return
         done = application.rewrapping.run(this_user(), _progress)
     finally:
         application.close()
-    _tell_failed(done.failed)
-    if as_json:
-        print_json({"changed": done.renewed > 0, "renewed": done.renewed, "failed": done.failed})
-    else:
-        say(f"{done.renewed} values were wrapped anew, {len(done.failed)} could not be")
-    if done.failed:
-        context.exit(1)
+    result = {"changed": done.renewed > 0, "renewed": done.renewed}
+    text = f"{done.renewed} values were wrapped anew, {len(done.failed)} could not be"
+    _report(context, result, done.failed, text, as_json)
 
 
 @keystore.command()
@@ -111,13 +97,8 @@ def prove(context: click.Context, as_json: bool) -> None:
         proof = application.key_proof.run(this_user(), _progress)
     finally:
         application.close()
-    _tell_failed(proof.failed)
-    if as_json:
-        print_json({"keys": proof.tried, "failed": proof.failed})
-    else:
-        say(f"{proof.tried} keys were tried, {len(proof.failed)} cannot be fetched")
-    if proof.failed:
-        context.exit(1)
+    text = f"{proof.tried} keys were tried, {len(proof.failed)} cannot be fetched"
+    _report(context, {"keys": proof.tried}, proof.failed, text, as_json)
 
 
 @keystore.command()
@@ -180,6 +161,22 @@ def _given_shares() -> Iterator[str]:
         yield from filter(None, map(str.strip, sys.stdin))
 
 
-def _tell_failed(failed: dict[str, str]) -> None:
+def _foresee(left: int, text: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"changed": left > 0, "left": left})
+    else:
+        say(text)
+
+
+def _report(
+    context: click.Context, result: dict[str, Any], failed: dict[str, str], text: str, as_json: bool
+) -> None:
+    """Say what came of it, and of which devices nothing; end with status 1 if there are such."""
     for device, problem in failed.items():
         say(f"{device}: {problem}")
+    if as_json:
+        print_json({**result, "failed": failed})
+    else:
+        say(text)
+    if failed:
+        context.exit(1)
