@@ -4,10 +4,20 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+mkdir -p build/molecule
+export ANSIBLE_LOG_PATH=$PWD/build/molecule/ansible.log
+export SECURECLOUD_FAILURES=$PWD/build/molecule/failures
+rm -f "$ANSIBLE_LOG_PATH" "$SECURECLOUD_FAILURES"
+
 run=
 tree() {
     for child in $(pgrep -P "$1"); do tree "$child"; done
     echo "$1"
+}
+tell() { # Last of all, for molecule's own last words do not say what failed.
+    echo "== what failed"
+    grep -a 'fatal: ' "$ANSIBLE_LOG_PATH" 2>/dev/null | cut -c-400 | tail -n 2
+    tail -c 1200 "$SECURECLOUD_FAILURES" 2>/dev/null || true
 }
 end() {
     status=$?
@@ -20,6 +30,7 @@ end() {
         kill -KILL "${all[@]}" 2>/dev/null || true
     fi
     .venv/bin/python -m lab down
+    if [ "$status" -ne 0 ]; then tell; fi
     exit "$status"
 }
 trap end EXIT

@@ -41,6 +41,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(needed.pop() if alone else "together")
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Write what failed where `tools/molecule.sh` says it last of all."""
+    path = os.environ.get("SECURECLOUD_FAILURES")
+    if report.failed and path:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        why = f"{crash.path}:{crash.lineno}: {crash.message}" if crash else report.longreprtext
+        with Path(path).open("a") as failures:
+            failures.write(f"{report.nodeid} ({report.when})\n    {why[:600]}\n")
+
+
 @pytest.fixture(scope="session")
 def lab() -> Lab:
     return Lab()
