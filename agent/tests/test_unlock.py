@@ -389,6 +389,21 @@ def test_keys_are_forgotten_after_the_pass(home, enrolled, device, forgotten, ca
     assert forgotten == [device.key]
 
 
+def test_keys_are_forgotten_before_the_server_is_told(
+    home, enrolled, device, forgotten, management, monkeypatch, capsys
+):
+    at_the_ack = []
+    take = management._ack
+
+    def look_and_take(body):
+        at_the_ack.extend(forgotten)
+        return take(body)
+
+    monkeypatch.setattr(management, "_ack", look_and_take)
+    unlock(home, capsys)
+    assert at_the_ack == [device.key]
+
+
 def test_held_device_stays_closed_until_unlock(home, enrolled, device, management, capsys):
     unlock(home, capsys)
     assert main(["--config", str(home.config), "lock", "data"]) == 0

@@ -1,6 +1,6 @@
 """One pass: an exchange, the steps that follow from it, and the acknowledgement."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -114,12 +114,12 @@ class _Pass:
         if damaged:
             session.close()
             session = self._open_without(damaged, session, deadline)
-        keys: dict[str, bytes | None] = {}
+        keys: dict[str, bytes] = {}
         try:
             release = self._release(session)
-            keys = {each.device: each.key for each in release.decisions}
+            keys.update({each.device: each.key for each in release.decisions if each.key})
             self._accept_audit_head(release)
-            return self._follow(session, release, damaged, all_devices=not devices)
+            return self._follow(session, release, damaged, keys, all_devices=not devices)
         finally:
             session.close()
             self._forget(keys)
@@ -153,12 +153,12 @@ class _Pass:
             raise next(iter(damaged.values()))
         return self._open(sound, deadline)
 
-    def _forget(self, keys: dict[str, bytes | None]) -> None:
+    def _forget(self, keys: dict[str, bytes], but: Collection[str] = ()) -> None:
         # An encryption in place needs its key for hours; when it ends, another pass gets it again.
-        own = self._agent.encryptions.own()
-        left = [key for device, key in keys.items() if key and device not in own]
-        if left:
-            forget(left)
+        needed = {*self._agent.encryptions.own(), *but}
+        done_with = [keys.pop(device) for device in keys.keys() - needed]
+        if done_with:
+            forget(done_with)
 
     def preview(self, devices: tuple[str, ...], release_held: bool) -> Passed:
         deadline = Deadline(self._agent.settings.deadline, self._agent.clocks.monotonic)
@@ -209,6 +209,7 @@ class _Pass:
         session: Session,
         release: ReleaseBody,
         damaged: dict[str, StateError],
+        keys: dict[str, bytes],
         *,
         all_devices: bool,
     ) -> Passed:
@@ -224,6 +225,8 @@ class _Pass:
             done += let_go(self._agent, self._volumes, {*session.core.devices, *damaged})
         # What waits for the volumes need not wait until the server knows.
         notify_ready()
+        # Nor need a key wait for that, unless it is to be sealed.
+        self._forget(keys, but={each.device for each in decisions if each.offline is not None})
         self._volumes.settle()
         self._acknowledge(session, [each.ack for each in done if each.ack is not None])
         # It takes seconds, and nobody waits for it.
