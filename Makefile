@@ -64,7 +64,7 @@ demo-stop: ## stop what the demo started
 
 .PHONY: lab lab-packages lab-ssh lab-down
 lab-packages: packages # what the lab's emulator and image need
-	@tools/packages.sh qemu-system-x86 qemu-utils mmdebstrap socat openssh-client
+	@tools/packages.sh qemu-system-x86 qemu-utils mmdebstrap socat openssh-client ovmf swtpm
 
 lab: $(VENV)/.ready | lab-packages ## start three virtual machines: server, agent1, agent2
 	@$(BIN)/python -m lab up

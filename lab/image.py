@@ -25,6 +25,7 @@ _TOOLS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "socat": "socat",
     "ssh-keygen": "openssh-client",
+    "swtpm": "swtpm",
 }
 
 

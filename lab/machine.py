@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab.firmware import Tpm, uefi
 from lab.image import Image
 from lab.place import LabError
 
@@ -123,10 +124,19 @@ class Machine:
         fresh.write_text(f"{port or ''}\n")
         fresh.rename(target)
 
-    def start(self, kernel_words: str = "", *, clock: str = "utc") -> None:
+    def start(
+        self,
+        kernel_words: str = "",
+        *,
+        clock: str = "utc",
+        secure_boot: bool | None = None,
+        tpm: bool = False,
+    ) -> None:
         """Switch the machine on; returns before it has booted.
 
         `clock` is what its battery-backed clock says: `utc`, or for instance `2035-01-01T00:00:00`.
+        With `secure_boot` on or off it has UEFI firmware until it is switched off, else a BIOS;
+        with `tpm` it has its TPM.
         """
         if self.is_running():
             return
@@ -134,14 +144,20 @@ class Machine:
             *_emulator(),
             *self._hardware(),
             *self._boot(kernel_words),
-            "-rtc",
-            f"base={clock}",
+            *("-rtc", f"base={clock}"),
+            *([] if secure_boot is None else uefi(self.directory, secure_boot=secure_boot)),
+            *(self._tpm.plug_in() if tpm else []),
         ]
         # Mitogen binds what it starts to one processor, where all machines would have to run.
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
+            self._tpm.unplug()
             raise LabError(f"{self.name} does not start: {done.stderr.strip()}")
+
+    @property
+    def _tpm(self) -> Tpm:
+        return Tpm(self.directory, self.facts.sockets)
 
     def _hardware(self) -> list[str]:
         sockets, ports = self.facts.sockets, self.facts.ports
@@ -212,6 +228,7 @@ class Machine:
     def remove(self) -> None:
         """Switch off and leave nothing."""
         self.power_cut()
+        self._tpm.unplug()
         shutil.rmtree(self.facts.sockets, ignore_errors=True)
         shutil.rmtree(self.directory, ignore_errors=True)
 

@@ -18,7 +18,7 @@ chmod 0644 "$out/vmlinuz"
 cp "$kernel/lib/modules/$version"/modules.builtin* "$kernel/lib/modules/$version/modules.order" "$root/tmp/"
 chroot "$root" depmod --basedir /tmp/kernel "$version"
 for module in virtio_pci virtio_blk virtio_net virtio_rng dm_mod dm_crypt dm_snapshot loop xfs \
-    xts ecb cbc aesni_intel sha256_ssse3 algif_skcipher algif_hash nls_utf8 isofs iscsi_tcp sd_mod; do
+    xts ecb cbc aesni_intel sha256_ssse3 algif_skcipher algif_hash nls_utf8 isofs iscsi_tcp sd_mod efivarfs; do
     chroot "$root" modprobe --dirname /tmp/kernel --set-version "$version" --show-depends "$module" || true
 done 2>/dev/null | sed -n "s|^insmod ||p" | sort -u | while read -r path _; do
     install -D -m 0644 "$root$path" "$root${path#/tmp/kernel}"

@@ -15,6 +15,7 @@ import pytest
 
 from lab.machine import Machine
 from tests.boot.guests import Api, Guest, eventually
+from tests.boot.policies.devices import Devices, made, rule
 
 REPOSITORY = """\
 set -e
@@ -57,10 +58,6 @@ class Criterion:
     turn: str = "true"
     mend: str = "true"
     prepare: str = "true"
-
-
-def rule(fact: str, operator: str, value: Any) -> dict[str, Any]:
-    return {"fact": fact, "operator": operator, "value": value}
 
 
 def digest(text: str) -> str:
@@ -153,59 +150,6 @@ ASKED = {
 EVERY = {**{name: each.rule for name, each in MACHINE.items()}, "region": REGION, **ASKED}
 
 
-class Devices:
-    """A device for each criterion, of one machine."""
-
-    def __init__(self, api: Api, guest: Guest, names: dict[str, dict[str, Any]]) -> None:
-        self._api, self._guest, self._names = api, guest, names
-
-    @staticmethod
-    def name(criterion: str) -> str:
-        return f"criterion-{criterion}"
-
-    def register(self, criterion: str, **volume: Any) -> None:
-        name = self.name(criterion)
-        body = {
-            "agent": self._guest.name,
-            "policy": name,
-            "volume": {"source": f"/var/tmp/{name}", "initialise": "if_blank", **volume},
-        }
-        self._api("PUT", f"/devices/{name}", body)
-
-    def judge(self, criterion: str, by: dict[str, Any]) -> None:
-        actions = {"on_match": {"action": "approve"}, "on_fail": {"action": "deny"}}
-        self._api("PUT", f"/policies/{self.name(criterion)}", {"rules": [by], **actions})
-
-    def make(self) -> None:
-        for criterion, each in self._names.items():
-            self.judge(criterion, each)
-            where = "/srv/criterion" if criterion == "mount-point" else None
-            self._guest.run(f"truncate -s 24M /var/tmp/{self.name(criterion)}")
-            self.register(criterion, mount_point=where)
-
-    def remove(self) -> None:
-        for criterion in self._names:
-            self._api("DELETE", f"/devices/{self.name(criterion)}?force=true")
-            self._api("DELETE", f"/policies/{self.name(criterion)}")
-        self._guest.check_now()
-        self._guest.run("rm -f /var/tmp/criterion-*")
-
-    def open(self) -> set[str]:
-        mapped = self._guest.mapped()
-        return {each for each in self._names if f"sc-{self.name(each)}" in mapped}
-
-    def closed(self) -> set[str]:
-        return self._names.keys() - self.open()
-
-    def why(self, criterion: str) -> dict[str, Any]:
-        """Return the rule that the newest key request was denied for."""
-        found = self._api("GET", f"/key-requests?device={self.name(criterion)}&limit=1")
-        (request,) = found["items"]
-        assert request["state"] == "denied"
-        (failed,) = [each for each in request["rules"] if not each["passed"]]
-        return failed
-
-
 @contextmanager
 def another_way(server: Machine) -> Iterator[int]:
     """A port of this host that leads to the server as from the server's own machine."""
@@ -225,16 +169,6 @@ def another_way(server: Machine) -> Iterator[int]:
     finally:
         tunnel.terminate()
         tunnel.wait()
-
-
-@contextmanager
-def made(api: Api, guest: Guest, names: dict[str, dict[str, Any]]) -> Iterator[Devices]:
-    devices = Devices(api, guest, names)
-    devices.make()
-    guest.check_now()
-    eventually("every device is open", lambda: not devices.closed())
-    yield devices
-    devices.remove()
 
 
 @pytest.fixture(scope="module")
@@ -279,18 +213,34 @@ def test_where_the_machine_says_that_it_is(devices: Devices, agent2: Guest) -> N
     eventually("it is open again", lambda: not devices.closed())
 
 
-def test_another_kernel_command_line(devices: Devices, agent2: Guest) -> None:
+def boot(guest: Guest, kernel_words: str = "", *, secure_boot: bool, tpm: bool) -> None:
+    guest.machine.shut_down()
+    guest.machine.start(kernel_words, secure_boot=secure_boot, tpm=tpm)
+    guest.machine.wait_for_ssh()
+
+
+def test_what_the_machine_was_booted_with(devices: Devices, agent2: Guest) -> None:
+    """Secure Boot switched off, the TPM pulled out, and a word more on the kernel command line."""
+    boot(agent2, secure_boot=True, tpm=True)
     said = agent2.run("sha256sum </proc/cmdline").split()[0]
-    devices.judge("file", rule("kernel.command_line_digest", "equals", f"sha256:{said}"))
-    agent2.machine.shut_down()
-    agent2.machine.start("single-minded")
-    agent2.machine.wait_for_ssh()
-    agent2.until(devices.name("file"), "closed", outcome="denied")
-    eventually("the others are open", lambda: devices.closed() == {"file"})
-    agent2.machine.shut_down()
-    agent2.machine.start()
-    agent2.machine.wait_for_ssh()
-    eventually("it is open again", lambda: not devices.closed())
+    wrong = {
+        "file": rule("kernel.command_line_digest", "equals", f"sha256:{said}"),
+        "package": rule("secure_boot.enabled", "is", True),
+        "user": rule("tpm.present", "is", True),
+        "listener": rule("tpm.version", "equals", "2.0"),
+    }
+    for criterion, each in wrong.items():
+        devices.judge(criterion, each)
+    agent2.check_now()
+    eventually("all are open", lambda: not devices.closed())
+    boot(agent2, "single-minded", secure_boot=False, tpm=False)
+    for criterion in wrong:
+        agent2.until(devices.name(criterion), "closed", outcome="denied")
+    eventually("the others are open", lambda: devices.closed() == wrong.keys())
+    for criterion, value in {"package": False, "user": False, "listener": None}.items():
+        assert devices.why(criterion)["value"] is value
+    boot(agent2, secure_boot=True, tpm=True)
+    eventually("they are open again", lambda: not devices.closed())
 
 
 def test_what_the_server_knows_of_a_device(devices: Devices, agent2: Guest) -> None:
