@@ -13,9 +13,9 @@ _RECIPE = Path(__file__).with_name("recipe.sh")
 _SUITE = "bookworm"
 _SIZE = "3G"
 _PACKAGES = (
-    *("ca-certificates", "cryptsetup-bin", "dbus", "dmsetup", "e2fsprogs", "iproute2", "kmod"),
-    *("open-iscsi", "openssh-server", "python3", "systemd", "systemd-sysv", "tgt", "udev"),
-    "xfsprogs",
+    *("ca-certificates", "createrepo-c", "cryptsetup-bin", "dbus", "dmsetup", "dnf", "e2fsprogs"),
+    *("iproute2", "kmod", "open-iscsi", "openssh-server", "python3", "rpm", "systemd"),
+    *("systemd-sysv", "tgt", "udev", "xfsprogs"),
 )
 _PEERS = ("clevis", "clevis-luks", "clevis-systemd", "cryptsetup", "curl", "fio")
 _TOOLS = {
