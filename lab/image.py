@@ -15,7 +15,7 @@ _SIZE = "3G"
 _PACKAGES = (
     *("ca-certificates", "createrepo-c", "cryptsetup-bin", "dbus", "dmsetup", "dnf", "e2fsprogs"),
     *("iproute2", "kmod", "open-iscsi", "openssh-server", "python3", "rpm", "systemd"),
-    *("systemd-sysv", "tgt", "udev", "xfsprogs"),
+    *("systemd-sysv", "tgt", "tpm2-tools", "udev", "xfsprogs"),
 )
 _PEERS = ("clevis", "clevis-luks", "clevis-systemd", "cryptsetup", "curl", "fio")
 _TOOLS = {

@@ -44,6 +44,12 @@ class Guest:
     def agent(self, command: str, *, check: bool = True) -> str:
         return self.run(f"/opt/securecloud/agent/bin/securecloud-agent {command} 2>&1", check=check)
 
+    def boot(self, kernel_words: str = "", *, secure_boot: bool, tpm: bool = False) -> None:
+        """Shut down, and start with UEFI firmware."""
+        self.machine.shut_down()
+        self.machine.start(kernel_words, secure_boot=secure_boot, tpm=tpm)
+        self.machine.wait_for_ssh()
+
     def status(self, device: str) -> dict[str, Any]:
         text = self.run("/opt/securecloud/agent/bin/securecloud-agent status --json")
         devices = {each["device"]: each for each in json.loads(text)["devices"]}

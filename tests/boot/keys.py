@@ -1,9 +1,12 @@
 """Keys as the server has them, and where else somebody could find them."""
 
 import base64
+import errno
 import mmap
+import os
 import sqlite3
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from securecloud_server.keystores.local import LocalKeystore
@@ -75,3 +78,40 @@ def found(dump: Path, key: bytes) -> dict[str, int]:
     wanted = {**spellings(key), "first half": key[:32], "second half": key[32:]}
     counted = {name: len(places(dump, needle)) for name, needle in wanted.items()}
     return {name: count for name, count in counted.items() if count}
+
+
+def on_disks(guest: Guest, wanted: dict[str, bytes], folder: Path) -> list[str]:
+    """Return where the keys `wanted` lie on the disks of a machine that is switched off."""
+    machine, root = guest.machine, folder / "root.raw"
+    command = ["qemu-img", "convert", "-O", "raw", machine.directory / "root.qcow2", root]
+    subprocess.run(command, check=True)
+    disks = (root, *(machine.disk(serial) for serial in machine.facts.disks))
+    return [hit for disk in disks for hit in _hits(guest.name, disk, wanted)]
+
+
+def _hits(machine: str, disk: Path, wanted: dict[str, bytes]) -> list[str]:
+    found = []
+    with disk.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        written = list(_extents(file.fileno(), len(content)))
+        for name, key in wanted.items():
+            pieces = {**spellings(key), "first half": key[:32], "second half": key[32:]}
+            found += [
+                f"{name} as {how} on {machine}'s {disk.name}"
+                for how, piece in pieces.items()
+                if any(content.find(piece, start, end) >= 0 for start, end in written)
+            ]
+    return found
+
+
+def _extents(file: int, size: int) -> Iterator[tuple[int, int]]:
+    """Where a sparse file holds more than holes: no key lies in those, for they are all zeros."""
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(file, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            raise
+        end = os.lseek(file, start, os.SEEK_HOLE)
+        yield start, end

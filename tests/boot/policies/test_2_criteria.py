@@ -213,12 +213,6 @@ def test_where_the_machine_says_that_it_is(devices: Devices, agent2: Guest) -> N
     eventually("it is open again", lambda: not devices.closed())
 
 
-def boot(guest: Guest, kernel_words: str = "", *, secure_boot: bool, tpm: bool) -> None:
-    guest.machine.shut_down()
-    guest.machine.start(kernel_words, secure_boot=secure_boot, tpm=tpm)
-    guest.machine.wait_for_ssh()
-
-
 def test_what_the_machine_was_booted_with(devices: Devices, agent2: Guest) -> None:
     """Secure Boot switched off, the TPM pulled out, and a word more on the kernel command line."""
     wrong = {
@@ -228,18 +222,18 @@ def test_what_the_machine_was_booted_with(devices: Devices, agent2: Guest) -> No
     }
     for criterion, each in wrong.items():
         devices.judge(criterion, each)
-    boot(agent2, secure_boot=True, tpm=True)
+    agent2.boot(secure_boot=True, tpm=True)
     eventually("all are open", lambda: not devices.closed())
     said = agent2.run("sha256sum </proc/cmdline").split()[0]
     wrong["file"] = rule("kernel.command_line_digest", "equals", f"sha256:{said}")
     devices.judge("file", wrong["file"])
-    boot(agent2, "single-minded", secure_boot=False, tpm=False)
+    agent2.boot("single-minded", secure_boot=False)
     for criterion in wrong:
         agent2.until(devices.name(criterion), "closed", outcome="denied")
     eventually("the others are open", lambda: devices.closed() == wrong.keys())
     for criterion, value in {"package": False, "user": False, "listener": None}.items():
         assert devices.why(criterion)["value"] is value
-    boot(agent2, secure_boot=True, tpm=True)
+    agent2.boot(secure_boot=True, tpm=True)
     eventually("they are open again", lambda: not devices.closed())
 
 

@@ -88,7 +88,8 @@ def is_over(kept: Kept, clock: int, resets: int) -> str | None:
     if sealed is None:
         return "there is no copy"
     if resets >= sealed.reset_limit:
-        return f"it was sealed for {kept.boots} boots, which are used up"
+        boots = "1 boot, which is" if kept.boots == 1 else f"{kept.boots} boots, which are"
+        return f"it was sealed for {boots} used up"
     if clock >= sealed.clock_limit:
         return f"it was sealed for {kept.period} s, which are over by the TPM's clock"
     return None
