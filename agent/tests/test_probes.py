@@ -441,6 +441,19 @@ def test_tpm(machine):
     assert machine.value("tpm") == {"present": True, "version": "2.0"}
 
 
+def test_tpm_registers(machine):
+    assert "there is no TPM whose registers" in machine.error("tpm_pcrs")
+    for register in range(24):
+        machine.put(f"/sys/class/tpm/tpm0/pcr-sha256/{register}", f"{register:064X}\n")
+    assert machine.value("tpm_pcrs", "7") == {"7": f"sha256:{7:064x}"}
+    assert machine.value("tpm_pcrs", "11", "24", "../../../etc/passwd", "07") == {
+        "11": f"sha256:{11:064x}"
+    }
+    assert list(machine.value("tpm_pcrs")) == [str(register) for register in range(24)]
+    machine.put("/sys/class/tpm/tpm0/pcr-sha256/7", "Input/output error")
+    assert machine.error("tpm_pcrs", "7") == "register 7 reads as no SHA-256 digest"
+
+
 def test_unknown_fact_and_failing_probe(machine):
     assert machine.error("astrology") == "this agent knows no such fact"
     assert machine.error("../errors") == "this agent knows no such fact"

@@ -28,6 +28,8 @@ def test_only_the_server_supplies_device_and_request() -> None:
         ('packages."openssl"', FieldType.VERSION, "packages.openssl"),
         ('packages."libssl1.1"', FieldType.VERSION, 'packages."libssl1.1"'),
         ('file_digests."/etc/p.conf"', FieldType.STRING, 'file_digests."/etc/p.conf"'),
+        ("tpm_pcrs.7", FieldType.STRING, "tpm_pcrs.7"),
+        ('tpm_pcrs."23"', FieldType.STRING, "tpm_pcrs.23"),
     ],
 )
 def test_a_path_leads_to_a_typed_field(path: str, field_type: FieldType, canonical: str) -> None:
@@ -53,6 +55,8 @@ def test_a_path_leads_to_a_typed_field(path: str, field_type: FieldType, canonic
         ('file_digests."etc/x"', "'etc/x' is not a clean absolute path"),
         ('file_digests."/etc/../x"', "'/etc/../x' is not a clean absolute path"),
         ('file_digests."/a//b"', "'/a//b' is not a clean absolute path"),
+        ("tpm_pcrs.24", "'24' is not a register of a TPM"),
+        ("tpm_pcrs.07", "'07' is not a register of a TPM"),
         ('file_digests."/a\\u0000"', "'/a\\x00' is not a clean absolute path"),
         ("", "'' is not a path; quote names with other characters"),
         ("os.", "'os.' is not a path; quote names with other characters"),

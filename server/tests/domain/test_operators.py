@@ -67,6 +67,7 @@ HOLDS = [
     ("network_services", "ports_exclude", ["tcp/23", "tcp/53"], SERVICES),
     ("packages", "has_keys", ["auditd"], {"auditd": "3.0"}),
     ('file_digests."/etc/passwd"', "equals", "sha256:aa", "sha256:aa"),
+    ("tpm_pcrs.7", "one_of", ["sha256:aa", "sha256:bb"], "sha256:bb"),
     ("device.access", "equals", "read-only", "read-only"),
     ("mandatory_access_control.selinux", "one_of", ["enforcing"], "enforcing"),
     ("request.weekday", "none_of", ["sunday"], "monday"),

@@ -226,7 +226,10 @@ def test_what_the_machine_was_booted_with(devices: Devices, agent2: Guest) -> No
     eventually("all are open", lambda: not devices.closed())
     said = agent2.run("sha256sum </proc/cmdline").split()[0]
     wrong["file"] = rule("kernel.command_line_digest", "equals", f"sha256:{said}")
-    devices.judge("file", wrong["file"])
+    register = agent2.run("cat /sys/class/tpm/tpm0/pcr-sha256/7").strip().lower()
+    wrong["enabled-unit"] = rule("tpm_pcrs.7", "equals", f"sha256:{register}")
+    for criterion in ("file", "enabled-unit"):
+        devices.judge(criterion, wrong[criterion])
     agent2.boot("single-minded", secure_boot=False)
     for criterion in wrong:
         agent2.until(devices.name(criterion), "closed", outcome="denied")

@@ -26,6 +26,7 @@ PROBES = frozenset(
         "mandatory_access_control",
         "secure_boot",
         "tpm",
+        "tpm_pcrs",
         "boot",
     }
 )

@@ -15,6 +15,7 @@ _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _BARE = re.compile(r"[A-Za-z0-9_+-]+")
 _SEGMENT = re.compile(rf"(?:{_BARE.pattern}|{_QUOTED})(?:\.|\Z)")
 _PACKAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:~-]{0,254}")
+_REGISTERS = frozenset(map(str, range(24)))
 _SEGMENTS = 2
 
 
@@ -95,6 +96,8 @@ def check_map_key(spec: FactSpec, key: str) -> None:
             "an absolute path without '.', '..' or '//'",
             f"{key!r} is not a clean absolute path{_quote_hint(spec, None)}",
         )
+    if spec.name == "tpm_pcrs" and key not in _REGISTERS:
+        raise FactPathError("a register from 0 to 23", f"{key!r} is not a register of a TPM")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -176,6 +176,11 @@ _FACTS = (
         },
     ),
     FactSpec(
+        "tpm_pcrs",
+        "Platform configuration registers of the TPM, SHA-256 bank",
+        field=Field(FieldType.MAP, '"sha256:<hex>" by register, 0 to 23', values=FieldType.STRING),
+    ),
+    FactSpec(
         "instance",
         "Identity that the platform gave to the machine",
         fields={
