@@ -16,7 +16,7 @@ tree() {
 }
 tell() { # Last of all, for molecule's own last words do not say what failed.
     echo "== what failed"
-    grep -a 'fatal: ' "$ANSIBLE_LOG_PATH" 2>/dev/null | cut -c-400 | tail -n 2
+    { grep -aE 'fatal: |failed: \[' "$ANSIBLE_LOG_PATH" || true; } | cut -c-400 | tail -n 2
     tail -c 1200 "$SECURECLOUD_FAILURES" 2>/dev/null || true
 }
 end() {
