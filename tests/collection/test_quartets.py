@@ -1,15 +1,17 @@
 """Each module four times: foreseen, done, done again, foreseen again."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import pyrage
 import pytest
 
 from tests.collection.conftest import ROOT, Play
 from tests.end_to_end.conftest import APPROVING
-from tests.support.live import BIN, AgentMachine, eventually
+from tests.support.live import BIN, AgentMachine, LiveServer, eventually
 
 MODULES = ROOT / "collections/ansible_collections/trend/securecloud/plugins/modules"
 QUARTETS = Path(__file__).parent / "quartets"
@@ -110,6 +112,31 @@ def test_management_server(play: Play, tmp_path: Path) -> None:
     assert done["fingerprint"] == again["fingerprint"]
     assert (tmp_path / "admin.token").stat().st_mode & 0o777 == 0o600
     assert_quartet(results["change"])
+
+
+def test_keystore_and_server_backup(play: Play, tmp_path: Path) -> None:
+    """A server of its own, whose master key was just replaced in its settings."""
+    server = LiveServer(tmp_path)
+    server.prepare()
+    first, server.master_key = server.master_key, tmp_path / "data/next.key"
+    keystore = {"master_key": f"file:{server.master_key}", "previous_master_key": f"file:{first}"}
+    settings = {**server.settings(), "keystore": keystore}
+    for words, stdin in ((("configure",), json.dumps(settings)), (("init",), "")):
+        done = server.cli(*words, "--json", stdin=stdin)
+        assert done.returncode == 0, done.stderr
+    key = pyrage.x25519.Identity.generate()
+    results = play(
+        "quartets/keystore.yml",
+        directory=str(tmp_path),
+        command=str(BIN / "securecloud-server"),
+        config=str(server.config),
+        recipient=str(key.to_public()),
+    )
+    for quartet in results.values():
+        assert_quartet(quartet)
+    assert [each["renewed"] for each in results["rewrap"]] == [1, 1, 0, 0]
+    assert [each.get("keys") for each in results["rewrap"]] == [None, 0, 0, None]
+    assert b"securecloud.db" in pyrage.decrypt((tmp_path / "backup.age").read_bytes(), [key])
 
 
 def test_key(play: Play, machine: AgentMachine) -> None:
