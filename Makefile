@@ -31,7 +31,7 @@ test-packages: packages # what only the tests need
 
 venv: $(VENV)/.ready ## create .venv from constraints.txt
 
-$(VENV)/.ready: constraints.txt requirements-dev.txt protocol/pyproject.toml agent/pyproject.toml server/pyproject.toml | packages
+$(VENV)/.ready: constraints.txt requirements-dev.txt protocol/pyproject.toml audit/pyproject.toml agent/pyproject.toml server/pyproject.toml | packages
 	@echo "== creating $(VENV) from constraints.txt (about a minute)"
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "SecureCloud needs Python 3.11 or newer")'
 	@test -x $(BIN)/python || python3 -m venv $(VENV)
@@ -41,7 +41,7 @@ $(VENV)/.ready: constraints.txt requirements-dev.txt protocol/pyproject.toml age
 # --- build ----------------------------------------------------------------------------------
 
 .PHONY: wheels wheelhouse collection
-wheels: $(VENV)/.ready ## build the three wheels into the collection's files/
+wheels: $(VENV)/.ready ## build our four wheels into the collection's files/
 	@tools/wheels.sh $(WHEELS)
 
 wheelhouse: wheels ## build/wheelhouse/{agent,server}: our wheels and all they need, for hosts without internet
@@ -105,15 +105,15 @@ lint: $(VENV)/.ready ## ruff, ansible-lint, changelog and documentation lints, h
 
 types: $(VENV)/.ready ## mypy --strict
 	@echo "== types"
-	@$(BIN)/mypy protocol/src agent/src server/src lab
+	@$(BIN)/mypy protocol/src audit/src agent/src server/src lab
 
 layers: $(VENV)/.ready ## import-linter contracts
 	@echo "== layers"
 	@$(BIN)/lint-imports
 
-unit: $(VENV)/.ready | test-packages ## unit and property tests of protocol, agent, server and collection
+unit: $(VENV)/.ready | test-packages ## unit and property tests of all parts
 	@echo "== unit"
-	@for part in protocol agent server; do \
+	@for part in protocol audit agent server; do \
 	  echo "-- $$part"; $(PYTEST) $$part/tests || exit 1; done
 	@echo "-- collection"; $(BIN)/python -m pytest -q $(COLLECTION)/tests/unit
 

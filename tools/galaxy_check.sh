@@ -8,7 +8,7 @@ away=$(mktemp -d)
 trap 'rm -rf "$away"' EXIT
 
 contents=$(tar -tzf "$tarball")
-for wheel in protocol agent server; do
+for wheel in protocol audit agent server; do
     grep -q "^files/wheels/securecloud_$wheel-.*\.whl$" <<<"$contents" || {
         echo "$tarball carries no $wheel wheel" >&2
         exit 1

@@ -17,7 +17,9 @@ for part in agent server; do
         --platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 \
         -c constraints.txt --find-links "$wheels" \
         pip "securecloud-$part" supervisor
-    for one in pip "securecloud_$part" securecloud_protocol; do
+    ours=(securecloud_protocol "securecloud_$part")
+    [ "$part" = agent ] || ours+=(securecloud_audit)
+    for one in pip "${ours[@]}"; do
         [ "$(find "$target/$part" -name "$one-*.whl" | wc -l)" -eq 1 ] ||
             { echo "expected one $one wheel in $target/$part" >&2; exit 1; }
     done

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Build the three wheels into DIR (first argument), only when a source is newer than the last build.
+# Build our wheels into DIR (first argument), only when a source is newer than the last build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$1
 stamp=$target/.built
 
-sources=(protocol agent server constraints.txt)
+sources=(protocol audit agent server constraints.txt)
 if [ -e "$stamp" ] && [ -z "$(find "${sources[@]}" -newer "$stamp" \( -path '*/src/*' -o -name pyproject.toml -o -name README.md -o -name constraints.txt \) -not -name '*.pyc' -not -name __pycache__ -print -quit)" ]; then
     exit 0
 fi
@@ -15,7 +15,7 @@ rm -f "$target"/securecloud_*.whl "$stamp"
 # One timestamp for all archive members: equal sources give equal wheels.
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 1767225600)
 export SOURCE_DATE_EPOCH
-for part in protocol agent server; do
+for part in protocol audit agent server; do
     said=$(.venv/bin/python -m build --wheel --no-isolation --outdir "$target" "$part" 2>&1) || {
         echo "$said" >&2
         exit 1

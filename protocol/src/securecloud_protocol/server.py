@@ -385,6 +385,10 @@ class Responder:
         parts = audit_head_parts(self.identity.server_id, head)
         return suite.sign(self._signing, "audit head signature", *parts)
 
+    def sign_audit_bundle(self, manifest: bytes) -> bytes:
+        """Return the signature of an evidence bundle's manifest (64 octets)."""
+        return suite.sign(self._signing, "audit bundle signature", manifest)
+
 
 def _check_age(issued_at: int, lifetime: int, now: int) -> None:
     if not -_CLOCK_SKEW_BETWEEN_NODES <= now - issued_at <= lifetime:

@@ -2,8 +2,13 @@
 
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from securecloud_audit.manifest import Manifest
 from securecloud_protocol.server import Responder, generate_keys
 
 from securecloud_server.app import build
@@ -93,6 +98,54 @@ def verify_audit_log(settings: Settings) -> AuditReport:
         return verify_audit(application.database, check)
     finally:
         application.close()
+
+
+def export_audit_log(
+    settings: Settings,
+    path: Path,
+    since: int | None,
+    until: int | None,
+    progress: Callable[[int, int], None],
+    *,
+    clock: Clock = time.time,
+) -> Manifest:
+    """Write the events of a time (milliseconds, or None) to `path`, an empty file.
+
+    Returns what the bundle says of itself.
+    """
+    from securecloud_server.storage.bundle import (  # noqa: PLC0415 - sqlite-utils is slow to load
+        Author,
+        Selection,
+        write_bundle,
+    )
+
+    application = build(settings)
+    responder = application.responder
+    author = Author(responder.identity, responder.sign_audit_bundle, int(clock()))
+    try:
+        selection = Selection(since, until)
+        return write_bundle(application.database, path, selection, author, progress)
+    finally:
+        application.close()
+
+
+@dataclass(frozen=True, slots=True)
+class AuditKey:
+    """The key with which this server signs tree heads and bundles, and whose it is."""
+
+    server_id: str
+    fingerprint: str
+    pem: str
+
+
+def audit_key(settings: Settings) -> AuditKey:
+    """Return the public key by which others verify what this server signs."""
+    application = build(settings)
+    application.close()
+    responder = application.responder
+    key = Ed25519PublicKey.from_public_bytes(responder.identity.signing_key)
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    return AuditKey(responder.identity.server_id, responder.fingerprint, pem)
 
 
 def _missing(settings: Settings) -> Prepared:

@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from securecloud_server.domain import merkle
+from securecloud_audit import merkle
 from securecloud_server.storage.database import SqlDatabase
 from securecloud_server.storage.verification import verify_audit
 from sqlalchemy import text

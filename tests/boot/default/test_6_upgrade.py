@@ -16,7 +16,13 @@ from tests.boot.guests import Api, Guest
 NEXT = "99.0.0"
 PAUSE = 20
 """Seconds: an emulated machine under load is that slow, a volume that went is away for longer."""
-PARTS = ("protocol", "agent", "server")
+USERS = {
+    "protocol": ("agent", "server"),
+    "audit": ("server",),
+    "agent": ("agent",),
+    "server": ("server",),
+}
+"""Our distributions, and on which machines each is."""
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +32,13 @@ def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "build/wheelhouse", target, dirs_exist_ok=True)
     for wheel in target.rglob("securecloud_*.whl"):
         wheel.unlink()
-    for part in PARTS:
+    for part in USERS:
         shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
         for path in (*source.glob(f"{part}/pyproject.toml"), *source.glob(f"{part}/src/*/*.py")):
             path.write_text(path.read_text().replace(__version__, NEXT))
         build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir"]
         subprocess.run([*build, source, source / part], check=True, capture_output=True)
-    for name, users in (("protocol", PARTS[1:]), ("agent", ["agent"]), ("server", ["server"])):
+    for name, users in USERS.items():
         (wheel,) = source.glob(f"securecloud_{name}-{NEXT}-*.whl")
         for user in users:
             shutil.copy(wheel, target / user)

@@ -1,11 +1,21 @@
-"""`audit`: the append-only log."""
+"""`audit`: the append-only log, and what auditors get of it."""
 
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
+from securecloud_server.cli.files import beside
 from securecloud_server.cli.output import json_option, print_json, say
+from securecloud_server.cli.times import milliseconds
+from securecloud_server.domain.errors import FieldError, Invalid
 from securecloud_server.settings import load_settings
+
+_BUNDLE_MODE = 0o600
 
 
 @click.group()
@@ -36,3 +46,90 @@ def verify(config: Path, as_json: bool) -> None:
     if not report.verified:
         say(f"the audit log is damaged: {report.problem}")
         click.get_current_context().exit(1)
+
+
+@audit.command()
+@click.option(
+    "--to",
+    "path",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to write the bundle.",
+)
+@click.option("--since", metavar="TIME", help="Events from then on; all, if absent.")
+@click.option("--until", metavar="TIME", help="Events before then; up to the last, if absent.")
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@json_option
+@click.pass_obj
+def export(
+    config: Path, path: Path, since: str | None, until: str | None, force: bool, as_json: bool
+) -> None:
+    """Write an evidence bundle: events as one signed SQLite file, for an auditor.
+
+    TIME is ISO 8601 with a time zone, a day (from midnight UTC), or a duration such as 30d: so long
+    ago. The servers may serve meanwhile. securecloud-audit verifies the bundle, without a network.
+    """
+    from securecloud_server import installation
+
+    asked = _range(since, until)
+    settings = load_settings(config)
+    with _ended_by_sigterm(), beside(path, _BUNDLE_MODE, replace=force) as temporary:
+        done = installation.export_audit_log(settings, temporary, *asked, _progress)
+    count = done.range.end - done.range.start
+    if as_json:
+        print_json(
+            {
+                "changed": True,
+                "file": str(path),
+                "events": count,
+                "range": {"start": done.range.start, "end": done.range.end},
+                "size": done.head.size,
+                "root": done.head.root.hex(),
+                "fingerprint": done.fingerprint,
+            }
+        )
+    else:
+        say(f"{path}: {count} of {done.head.size} events")
+        say(f"verify it with: securecloud-audit verify {path} --fingerprint {done.fingerprint}")
+
+
+@audit.command("public-key")
+@json_option
+@click.pass_obj
+def public_key(config: Path, as_json: bool) -> None:
+    """Print the key that signs heads and bundles, PEM, for auditors to keep."""
+    from securecloud_server import installation
+
+    key = installation.audit_key(load_settings(config))
+    if as_json:
+        print_json(
+            {"server_id": key.server_id, "fingerprint": key.fingerprint, "public_key": key.pem}
+        )
+    else:
+        click.echo(key.pem, nl=False)
+        say(f"fingerprint of the server: {key.fingerprint}")
+
+
+def _range(since: str | None, until: str | None) -> tuple[int | None, int | None]:
+    now = time.time()
+    start = None if since is None else milliseconds("--since", since, now)
+    end = None if until is None else milliseconds("--until", until, now)
+    if start is not None and end is not None and end < start:
+        expected = "a time that is not before --since"
+        raise Invalid([FieldError("--until", expected, f"expected {expected}")])
+    return start, end
+
+
+def _progress(seen: int, total: int) -> None:
+    say(f"{seen} of {total} events")
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this as Ctrl-C does, with everything put away."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

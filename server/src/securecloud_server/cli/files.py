@@ -21,30 +21,46 @@ def make_parents(path: Path) -> None:
 
 @contextmanager
 def replaced(path: Path, mode: int) -> Iterator[BinaryIO]:
-    """Give a file to write to that takes the place of `path` when all went well.
+    """Give a file to write to that takes the place of `path` when all went well; see `beside`."""
+    with beside(path, mode) as temporary, temporary.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def beside(path: Path, mode: int, *, replace: bool = True) -> Iterator[Path]:
+    """Give the path of an empty file that takes the place of `path` when all went well.
 
     The new file keeps owner and group of the one it replaces; it is on disk before it is seen.
-    Unavailable, before anything is written, where this account may not create it.
+    Unavailable, before anything is written, where this account may not create it, and where there
+    is a file already that is not to be replaced.
     """
+    _check_free(path, replace)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = None
+    # Opening is inside, too: a signal may end this as soon as the file is there.
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-    except OSError as error:
-        raise Unavailable(f"{path} cannot be written: {error.strerror}") from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)
-            _keep_owner(path, descriptor)
-            yield file
-            file.flush()
-            os.fsync(descriptor)
+        os.fchmod(descriptor, mode)
+        _keep_owner(path, descriptor)
+        yield temporary
+        os.fsync(descriptor)
+        _check_free(path, replace)
         temporary.replace(path)
         _sync_directory(path.parent)
     except OSError as error:
         raise Unavailable(f"{path} cannot be written: {error.strerror}") from None
     finally:
-        with suppress(FileNotFoundError):
+        if descriptor is not None:
+            os.close(descriptor)
+        with suppress(FileNotFoundError, NotADirectoryError):
             temporary.unlink()
+
+
+def _check_free(path: Path, replace: bool) -> None:
+    if path.is_dir():
+        raise Unavailable(f"{path} is a directory; expected the name of a file")
+    if not replace and os.path.lexists(path):
+        raise Unavailable(f"{path} is there already; give --force")
 
 
 def _keep_owner(path: Path, descriptor: int) -> None:

@@ -1,15 +1,15 @@
 """The audit log: events, the nodes of their Merkle tree, and the signed head."""
 
-import json
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from securecloud_audit import leaf, merkle
+from securecloud_audit.merkle import HASH_BYTES, Frontier, Node, Span
 from sqlalchemy import BindParameter, ClauseElement, and_, bindparam, insert, or_, select, update
 
-from securecloud_server.domain import merkle
-from securecloud_server.domain.merkle import HASH_BYTES, Frontier, Node, Span
 from securecloud_server.domain.ports import Clock
 from securecloud_server.domain.records import Actor, AuditEvent, LoggedEvent, TreeHead
 from securecloud_server.storage.runner import Row, Runner
@@ -23,6 +23,7 @@ _EVENT_COLUMNS = (
     AUDIT_EVENTS.c.at,
     AUDIT_EVENTS.c.body,
 )
+_TIMES = {"since": operator.ge, "until": operator.lt}
 _READ_HEAD = select(AUDIT_HEAD).where(AUDIT_HEAD.c.id == 1)
 _INSERT_HEAD = insert(AUDIT_HEAD)
 _UPDATE_HEAD = update(AUDIT_HEAD).where(AUDIT_HEAD.c.id == bindparam("where_id"))
@@ -107,17 +108,25 @@ class SqlAuditLog:
         hashes = self._hashes(merkle.needed_nodes(spans))
         return tuple(merkle.span_hash(span, hashes.__getitem__) for span in spans)
 
+    def range_hashes(self, span: Span) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+        """Return the hashes of what is before and behind `span` (`merkle.range_nodes`)."""
+        self._ensure_loaded()
+        before, behind = merkle.range_nodes(span, self._size)
+        hashes = self._hashes([*before, *behind])
+        return tuple(hashes[node] for node in before), tuple(hashes[node] for node in behind)
+
     def page(
         self, after: int | None, limit: int, filters: Mapping[str, str | None]
     ) -> Sequence[LoggedEvent]:
         """Return events behind `after`, oldest first.
 
-        Filters: action, object, actor, outcome (equal), since (milliseconds since 1970, decimal).
+        Filters: action, object, actor, outcome (equal); since, and until, which is exclusive
+        (milliseconds since 1970, decimal).
         """
         given = {name: value for name, value in filters.items() if value is not None}
         parameters: dict[str, Any] = {"limit": limit, "after": -1 if after is None else after}
         for name, value in given.items():
-            parameters[f"filter_{name}"] = int(value) if name == "since" else value
+            parameters[f"filter_{name}"] = int(value) if name in _TIMES else value
         rows = self._runner.rows(_events_page(tuple(given)), parameters)
         return [logged_event(row) for row in rows]
 
@@ -178,7 +187,7 @@ class SqlAuditLog:
 
 
 def event_body(seq: int, at: int, event: AuditEvent) -> bytes:
-    """Return the octets of the leaf: compact JSON with sorted members."""
+    """Return the octets of the leaf."""
     actor = event.actor
     document = {
         "seq": seq,
@@ -195,9 +204,7 @@ def event_body(seq: int, at: int, event: AuditEvent) -> bytes:
         "reason": event.reason,
         "details": dict(event.details),
     }
-    return json.dumps(
-        document, ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False
-    ).encode()
+    return leaf.encode(document)
 
 
 def event_row(seq: int, at: int, body: bytes, event: AuditEvent) -> dict[str, Any]:
@@ -213,9 +220,24 @@ def event_row(seq: int, at: int, body: bytes, event: AuditEvent) -> dict[str, An
     }
 
 
+def row_of_body(body: bytes) -> Row:
+    """Return the row that belongs to a leaf; LeafError when that is no event."""
+    event = leaf.decode(body)
+    actor = event["actor"]
+    return (
+        event["seq"],
+        event["at"],
+        f"{actor['kind']}:{actor['name']}",
+        event["action"],
+        event["object"],
+        event["outcome"],
+        body,
+    )
+
+
 def read_body(body: bytes) -> AuditEvent:
     """Return the event in a leaf."""
-    document = json.loads(body)
+    document = leaf.decode(body)
     return AuditEvent(
         actor=Actor(**document["actor"]),
         action=document["action"],
@@ -242,8 +264,10 @@ def _events_page(filters: tuple[str, ...]) -> ClauseElement:
     clause = select(*_EVENT_COLUMNS).where(AUDIT_EVENTS.c.seq > bindparam("after"))
     for name in filters:
         parameter: BindParameter[Any] = bindparam(f"filter_{name}")
-        column = AUDIT_EVENTS.c.at if name == "since" else AUDIT_EVENTS.c[name]
-        clause = clause.where(column >= parameter if name == "since" else column == parameter)
+        if name in _TIMES:
+            clause = clause.where(_TIMES[name](AUDIT_EVENTS.c.at, parameter))
+        else:
+            clause = clause.where(AUDIT_EVENTS.c[name] == parameter)
     return clause.order_by(AUDIT_EVENTS.c.seq).limit(bindparam("limit"))
 
 

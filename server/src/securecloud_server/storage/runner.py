@@ -4,7 +4,7 @@ Statements are SQLAlchemy Core clauses, compiled to text once for each database 
 the driver as they are: on the way of a key release this costs a fifth of `Connection.execute`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import ClauseElement
@@ -12,6 +12,8 @@ from sqlalchemy import ClauseElement
 from securecloud_server.storage.dialects import Dialect
 
 Row = tuple[Any, ...]
+
+_CHUNK = 2000
 
 
 class Compiled(NamedTuple):
@@ -61,6 +63,21 @@ class Runner:
         """Return the first row."""
         found = self.rows(clause, parameters)
         return found[0] if found else None
+
+    def stream(
+        self, clause: ClauseElement, parameters: Mapping[str, Any], *, key: int, start: int = 0
+    ) -> Iterator[Row]:
+        """Give all rows from `start`, a few thousand at a time.
+
+        `clause` has the parameters `start` and `limit`, and gives rows in the order of the column
+        `key`.
+        """
+        while True:
+            rows = self.rows(clause, {**parameters, "start": start, "limit": _CHUNK})
+            yield from rows
+            if len(rows) < _CHUNK:
+                return
+            start = rows[-1][key] + 1
 
     def change(self, clause: ClauseElement, parameters: Mapping[str, Any]) -> int:
         """Return how many rows were inserted, updated or deleted."""

@@ -1,15 +1,14 @@
 """Recomputes the whole audit log from its bodies and compares all that is stored beside them."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
+from securecloud_audit import merkle
+from securecloud_audit.leaf import LeafError
+from securecloud_audit.merkle import Frontier, Node
 from sqlalchemy import bindparam, func, select
 
-from securecloud_server.domain import merkle
-from securecloud_server.domain.merkle import Frontier, Node
-from securecloud_server.storage.audit import event_row, read_body, unpack_frontier
+from securecloud_server.storage.audit import row_of_body, unpack_frontier
 from securecloud_server.storage.database import SqlDatabase
 from securecloud_server.storage.runner import Row, Runner
 from securecloud_server.storage.schema import AUDIT_EVENTS, AUDIT_HEAD, AUDIT_NODES
@@ -17,7 +16,6 @@ from securecloud_server.storage.schema import AUDIT_EVENTS, AUDIT_HEAD, AUDIT_NO
 SignatureCheck = Callable[[int, bytes, int, bytes], None]
 """Raises unless a head's signature holds: (size, root, time, signature)."""
 
-_CHUNK = 500
 _EVENTS = (
     select(AUDIT_EVENTS)
     .where(AUDIT_EVENTS.c.seq >= bindparam("start"))
@@ -75,14 +73,18 @@ class _Walk:
         self.size = 0
 
     def events(self) -> None:
-        for row in _chunks(self._runner, _EVENTS, {}, key=0):
+        for row in self._runner.stream(_EVENTS, {}, key=0):
             self._event(row)
 
     def _event(self, row: Row) -> None:
-        seq, at, body = row[0], row[1], row[6]
+        seq, body = row[0], row[6]
         if seq != self.size:
             raise _Damaged(f"event {self.size} is missing")
-        if tuple(row) != tuple(_expected_row(seq, at, body).values()):
+        try:
+            expected = row_of_body(body)
+        except LeafError as problem:
+            raise _Damaged(f"event {seq}: its body cannot be read: {problem}") from None
+        if row != expected:
             raise _Damaged(f"event {seq}: its columns differ from its body")
         self._frontier, fresh = merkle.append(self._frontier, seq, merkle.leaf_hash(body))
         for node, value in fresh:
@@ -91,7 +93,7 @@ class _Walk:
 
     def _node(self, node: Node, value: bytes) -> None:
         if node.level == len(self._nodes):
-            self._nodes.append(_chunks(self._runner, _NODES, {"level": node.level}, key=1))
+            self._nodes.append(self._runner.stream(_NODES, {"level": node.level}, key=1))
         stored = next(self._nodes[node.level], None)
         if stored is None or (stored[1], bytes(stored[2])) != (node.offset, value):
             raise _Damaged(f"the tree differs at {node} from what the events up to it hash to")
@@ -115,23 +117,3 @@ class _Walk:
             check_signature(size, bytes(root), at, bytes(signature))
         except Exception as error:
             raise _Damaged(f"the head's signature does not hold: {error}") from error
-
-
-def _expected_row(seq: int, at: int, body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body)
-        if (document["seq"], document["at"]) != (seq, at):
-            raise _Damaged(f"event {seq}: its body is that of another event")
-        return event_row(seq, at, body, read_body(body))
-    except (ValueError, KeyError, TypeError):
-        raise _Damaged(f"event {seq}: its body cannot be read") from None
-
-
-def _chunks(runner: Runner, clause: Any, parameters: dict[str, Any], *, key: int) -> Iterator[Row]:
-    start = 0
-    while True:
-        rows = runner.rows(clause, {**parameters, "start": start, "limit": _CHUNK})
-        yield from rows
-        if len(rows) < _CHUNK:
-            return
-        start = rows[-1][key] + 1

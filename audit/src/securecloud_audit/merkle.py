@@ -66,15 +66,24 @@ def append(frontier: Frontier, size: int, leaf: bytes) -> tuple[Frontier, list[t
     return (*kept, value), fresh
 
 
-def cover(span: Span) -> list[Node]:
-    """Return the complete subtrees that make up `span`, left to right.
+def graft(frontier: Frontier, node: Node, value: bytes) -> Frontier:
+    """Append the complete subtree `node` to the tree that ends where it starts."""
+    kept = list(frontier)
+    offset = node.offset
+    while offset & 1:
+        value = node_hash(kept.pop(), value)
+        offset >>= 1
+    return (*kept, value)
 
-    `span` starts where a subtree of its size may start, as every span of a proof does.
-    """
+
+def cover(span: Span) -> list[Node]:
+    """Return the complete subtrees that make up `span`, left to right, as few as there can be."""
     nodes = []
     start = span.start
     while start < span.end:
         level = (span.end - start).bit_length() - 1
+        if start:
+            level = min(level, (start & -start).bit_length() - 1)
         nodes.append(Node(level, start >> level))
         start += 1 << level
     return nodes
@@ -127,6 +136,52 @@ def inclusion_spans(index: int, size: int) -> list[Span]:
             spans.append(Span(low, split))
             low = split
     return spans[::-1]
+
+
+class RangeVerifier:
+    """Shows that leaves, given one by one, are the leaves `span` of the tree of `size`.
+
+    `left` and `right` are the hashes of the complete subtrees before and behind the span
+    (`range_nodes`). `finish` raises ProofError unless all of them together have this root. As in
+    an inclusion proof, each hash has a place that the three numbers alone determine.
+    """
+
+    def __init__(
+        self, span: Span, size: int, left: Sequence[bytes], right: Sequence[bytes]
+    ) -> None:
+        before, behind = range_nodes(span, size)
+        if (len(left), len(right)) != (len(before), len(behind)):
+            raise ProofError(
+                f"the proof has {len(left)} and {len(right)} hashes, "
+                f"not {len(before)} before and {len(behind)} behind the events"
+            )
+        self._span = span
+        self._right = list(zip(behind, right, strict=True))
+        self._frontier: Frontier = tuple(left)
+        self._next = span.start
+
+    def add(self, leaf: bytes) -> None:
+        """Take the hash of the next leaf."""
+        self._frontier = graft(self._frontier, Node(0, self._next), leaf)
+        self._next += 1
+
+    def finish(self, tree_root: bytes) -> None:
+        """Raise ProofError unless the leaves were those of the span."""
+        if self._next != self._span.end:
+            given, wanted = self._next - self._span.start, self._span.end - self._span.start
+            raise ProofError(f"{given} events were given for a range of {wanted}")
+        frontier = self._frontier
+        for node, value in self._right:
+            frontier = graft(frontier, node, value)
+        if root(frontier) != tree_root:
+            raise ProofError("events and proof do not give the root of the tree that was signed")
+
+
+def range_nodes(span: Span, size: int) -> tuple[list[Node], list[Node]]:
+    """Return the complete subtrees before and behind `span` in a tree of `size` leaves."""
+    if not 0 <= span.start <= span.end <= size:
+        raise ProofError(f"a tree of {size} leaves has no range {span.start} to {span.end}")
+    return cover(Span(0, span.start)), cover(Span(span.end, size))
 
 
 def verify_consistency(
