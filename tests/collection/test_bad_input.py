@@ -38,6 +38,8 @@ CASES = {
     "wrong_agent_name": ("command_failed", r"agent\.name: expected .*, got 'Bad Name'"),
     "used": ("command_failed", r"enrol failed with status 1: "),
     "not_installed": ("command_failed", r"cannot run /nowhere/securecloud-agent"),
+    "vague_time": ("invalid_request", r"since: expected a time such as"),
+    "no_limit": ("invalid_option", r"limit: 0 is not 1 to 100000"),
     "wrong_setting": ("command_failed", r"server\.listen.*server\.workers"),
 }
 

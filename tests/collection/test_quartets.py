@@ -263,6 +263,7 @@ def test_quarantine(play: Play, machine: AgentMachine) -> None:
         ("device_info", "devices", None),
         ("agent_info", "agents", ["quartet"]),
         ("key_request_info", "key_requests", None),
+        ("audit_info", "events", None),
     ],
 )
 def test_info(
@@ -273,3 +274,11 @@ def test_info(
     items = results["read"][1][key]
     assert names is None or [item["name"] for item in items] == names
     assert results["read"][0][key] == items
+
+
+def test_audit_info(play: Play, machine: AgentMachine) -> None:
+    results = play("quartets/audit_info.yml")
+    first = results["read"][1]["events"][0]
+    assert (first["action"], first["object"]) == ("policy.created", "policy:default")
+    assert {event["object"] for event in results["read"][1]["events"]} == {"policy:default"}
+    assert results["read"][1]["truncated"] is False

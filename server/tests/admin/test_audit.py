@@ -53,16 +53,21 @@ def test_events_are_filtered(admin: Caller, clock: Any) -> None:
     assert found("since=2027-01-15T08:01:00Z") == [created[2], ("policy.updated", "policy:a")]
     assert found("since=2027-01-15T09:01:00%2B01:00") == found("since=2027-01-15T08:01:00Z")
     assert found("since=2027-01-15T08:01:00.001Z") == []
+    assert found("action=policy.created&until=2027-01-15T08:01:00Z") == created[:2]
+    assert found("since=2027-01-15T08:01:00Z&until=2027-01-15T08:01:00Z") == []
+    assert found("action=policy.created&outcome=success") == created
+    assert found("outcome=refused") == []
     assert found("object=policy:a&action=policy.updated") == [("policy.updated", "policy:a")]
 
 
+@pytest.mark.parametrize("name", ["since", "until"])
 @pytest.mark.parametrize(
-    "since",
+    "moment",
     ["", "yesterday", "1800000000", "2027-01-15", "2027-01-15T08:00:00", "2027-13-01T00:00:00Z"],
 )
-def test_since_is_a_time_with_its_zone(admin: Caller, since: str) -> None:
-    document = admin.refused("invalid_request", "GET", f"/audit-events?since={since}")
-    assert fields(document) == ["since"]
+def test_bounds_are_times_with_their_zone(admin: Caller, name: str, moment: str) -> None:
+    document = admin.refused("invalid_request", "GET", f"/audit-events?{name}={moment}")
+    assert fields(document) == [name]
     assert document["errors"][0]["expected"] == "a time such as 2026-01-31T12:00:00Z"
 
 

@@ -20,7 +20,7 @@ class AuditService:
     def page(
         self, actor: Actor, after: int | None, limit: int, filters: Mapping[str, str | None]
     ) -> Sequence[LoggedEvent]:
-        """Return events behind `after`, oldest first; filters: action, object, actor, since."""
+        """Return events behind `after`, oldest first; for filters see `SqlAuditLog.page`."""
         authorize(actor, Privilege.READ_AUDIT)
         return read_page(self._ports, lambda tx: tx.audit.page(after, limit, filters))
 

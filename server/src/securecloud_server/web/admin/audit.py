@@ -1,7 +1,7 @@
 """`/audit-events` and `/audit-head`: the append-only log and its signed tree head."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
@@ -61,7 +61,9 @@ class Filters(Page):
     action: str | None = None
     object: str | None = None
     actor: str | None = Field(default=None, description="kind:name, for example token:admin")
+    outcome: Literal["success", "refused", "failed"] | None = None
     since: str | None = Field(default=None, description="RFC 3339, with a time zone")
+    until: str | None = Field(default=None, description="events before then")
 
 
 def show(logged: LoggedEvent) -> Event:
@@ -91,7 +93,9 @@ def audit(api: APIBlueprint, service: AuditService, key_id: str) -> APIBlueprint
             "action": query.action,
             "object": query.object,
             "actor": query.actor,
-            "since": _milliseconds(query.since),
+            "outcome": query.outcome,
+            "since": _milliseconds("since", query.since),
+            "until": _milliseconds("until", query.until),
         }
         after = sequence(decode_cursor(query.cursor))
         found = service.page(caller(), after, query.limit + 1, filters)
@@ -113,14 +117,14 @@ def audit(api: APIBlueprint, service: AuditService, key_id: str) -> APIBlueprint
     return api
 
 
-def _milliseconds(since: str | None) -> str | None:
-    if since is None:
+def _milliseconds(name: str, text: str | None) -> str | None:
+    if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(since)
+        moment = datetime.fromisoformat(text)
         if moment.tzinfo is not None:
             return str(int(moment.timestamp() * 1000))
     except (ValueError, OverflowError):
         pass
     expected = "a time such as 2026-01-31T12:00:00Z"
-    raise Invalid([FieldError("since", expected, f"expected {expected}")])
+    raise Invalid([FieldError(name, expected, f"expected {expected}")])

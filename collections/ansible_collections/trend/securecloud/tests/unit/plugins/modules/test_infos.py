@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.trend.securecloud.plugins.module_utils._errors import InvalidOption
 from ansible_collections.trend.securecloud.plugins.modules import (
     agent_info,
+    audit_info,
     device_info,
     key_request_info,
     policy_info,
@@ -53,6 +55,50 @@ def test_filters_go_to_the_server(replay):
     assert names(device_info.read(client, chosen)) == ["a"]
     waiting = {"id": None, "state": "pending", "device": None, "agent": None}
     assert names(key_request_info.read(client, waiting)) == ["r"]
+
+
+OPTIONS = {
+    "since": None,
+    "until": None,
+    "actor": None,
+    "action": None,
+    "target": None,
+    "outcome": None,
+    "limit": 1000,
+}
+
+
+def test_events_are_chosen_by_the_server(replay):
+    query = (
+        "since=2026-01-01T00%3A00%3A00Z&until=2026-02-01T00%3A00%3A00Z&actor=token%3Aci"
+        "&action=key.released&outcome=success&object=device%3Aweb1-data&limit=500"
+    )
+    client = replay({"GET /audit-events?" + query: page("a", "b")})
+    options = {
+        "since": "2026-01-01T00:00:00Z",
+        "until": "2026-02-01T00:00:00Z",
+        "actor": "token:ci",
+        "action": "key.released",
+        "target": "device:web1-data",
+        "outcome": "success",
+        "limit": 1000,
+    }
+    events, truncated = audit_info.read(client, options)
+    assert (names(events), truncated) == (["a", "b"], False)
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(1, ["a"]), (2, ["a", "b"]), (3, ["a", "b", "c"])])
+def test_no_more_events_than_asked_for(replay, limit, kept):
+    client = replay({"GET /audit-events?limit=%d" % (limit + 1): page("a", "b", "c")})
+    events, truncated = audit_info.read(client, {**OPTIONS, "limit": limit})
+    assert (names(events), truncated) == (kept, limit < 3)
+
+
+@pytest.mark.parametrize("limit", [0, -1, 100_001])
+def test_a_limit_that_cannot_be(replay, limit):
+    with pytest.raises(InvalidOption) as raised:
+        audit_info.read(replay(), {**OPTIONS, "limit": limit})
+    assert [error.field for error in raised.value.errors] == ["limit"]
 
 
 @pytest.mark.parametrize("name", ["web1", "old"])
