@@ -143,6 +143,10 @@ bench-policy: $(VENV)/.ready ## a policy of ten rules beside Cedar; writes bench
 bench-replay: $(VENV)/.ready ## a draft policy replayed on a fleet of 1,000; writes benchmarks/out/replay.json
 	@$(BIN)/python -m benchmarks.replay
 
+.PHONY: bench-audit
+bench-audit: $(VENV)/.ready ## a million audit events verified, exported and verified again; writes benchmarks/out/audit.json
+	@$(BIN)/python -m benchmarks.audit
+
 .PHONY: bench-boot
 bench-boot: export ANSIBLE_STRATEGY_PLUGINS = $(MITOGEN)/plugins/strategy
 bench-boot: export ANSIBLE_STRATEGY = mitogen_linear
