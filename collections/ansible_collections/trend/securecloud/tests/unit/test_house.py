@@ -20,6 +20,8 @@ LOCAL_MODULES = {
     "agent",
     "management_server",
     "integrity_check",
+    "keystore",
+    "server_backup",
 }
 
 
