@@ -133,3 +133,18 @@ class Api:
         """Register a device, in the group of its machine if none is given."""
         body = {"agent": agent, "group": group or agent, "volume": volume}
         self("PUT", f"/devices/{device}", body)
+
+
+def comes_up(guest: Guest) -> None:
+    """It boots to a system in which one can work, whatever became of its volumes."""
+    guest.machine.wait_for_ssh()
+    eventually("multi-user.target", lambda: guest.is_active("multi-user.target"))
+
+
+def until_told(guest: Guest, text: str) -> None:
+    eventually(f"told: {text}", lambda: text in guest.journal())
+
+
+def opens(guest: Guest) -> None:
+    guest.until(f"{guest.name}-data", "mounted")
+    eventually("the writer runs", lambda: guest.is_active("writer.service"))

@@ -1,11 +1,10 @@
 """What goes wrong leaves a machine that boots, its data, and a message that says what to do."""
 
-import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.boot.guests import Api, Guest, eventually
+from tests.boot.guests import Api, Guest, comes_up, eventually, opens, until_told
 
 WRONG = {
     "agent1-missing": ("true", "/dev/disk/by-id/virtio-none", "it does not exist"),
@@ -23,33 +22,11 @@ WRONG = {
 }
 
 
-def comes_up(guest: Guest) -> None:
-    """It boots to a system in which one can work, whatever became of its volumes."""
-    guest.machine.wait_for_ssh()
-    eventually("multi-user.target", lambda: guest.is_active("multi-user.target"))
-
-
-def until_told(guest: Guest, text: str) -> None:
-    eventually(f"told: {text}", lambda: text in guest.journal())
-
-
-def opens(guest: Guest) -> None:
-    guest.until(f"{guest.name}-data", "mounted")
-    eventually("the writer runs", lambda: guest.is_active("writer.service"))
-
-
 @pytest.fixture
 def agent(agent1: Guest) -> Iterator[Guest]:
     """The first machine; afterwards its volume is open again."""
     yield agent1
     opens(agent1)
-
-
-@pytest.fixture
-def other(agent2: Guest) -> Iterator[Guest]:
-    """The second machine, which has less to do; afterwards its volume is open again."""
-    yield agent2
-    opens(agent2)
 
 
 def test_disks_that_cannot_be_used(api: Api, agent: Guest) -> None:
@@ -77,30 +54,6 @@ def test_a_damaged_header_is_put_back_as_the_message_says(api: Api, agent: Guest
     agent.agent("unlock agent1-archive")
 
 
-def test_a_clock_that_is_years_off(other: Guest) -> None:
-    """Not more than fifteen: systemd believes no such clock, and sets it to its own release."""
-    other.machine.shut_down()
-    other.machine.start(clock="2035-01-01T00:00:00")
-    comes_up(other)
-    until_told(other, "has expired by this machine's clock")
-    assert other.mapped() == ["control"]
-    other.run(f"date --set @{int(time.time())}")
-    other.check_now()
-    opens(other)
-    # Its battery-backed clock would be wrong again after the next reboot.
-    other.machine.shut_down()
-    other.machine.start()
-    comes_up(other)
-
-
-def test_names_that_cannot_be_resolved(agent: Guest) -> None:
-    agent.run("sed -i s/keys.lab/dead.lab/ /etc/hosts")
-    agent.machine.reboot()
-    comes_up(agent)
-    until_told(agent, "https://keys.lab: the host name cannot be resolved")
-    agent.run("sed -i s/dead.lab/keys.lab/ /etc/hosts")
-
-
 def test_half_an_agent(agent: Guest) -> None:
     """Its programs are gone: a failed unit, and everything else works."""
     agent.run("mv /opt/securecloud/agent /opt/securecloud/gone")
@@ -113,16 +66,6 @@ def test_half_an_agent(agent: Guest) -> None:
     assert agent.mapped() == ["control"]
     agent.run("mv /opt/securecloud/gone /opt/securecloud/agent")
     agent.run("systemctl restart securecloud-agent")
-
-
-def test_a_root_disk_without_room(agent: Guest) -> None:
-    # Archived journals would make room at the next boot.
-    agent.run("journalctl --quiet --rotate; journalctl --quiet --vacuum-size=1")
-    agent.run("dd if=/dev/zero of=/var/tmp/full bs=1M 2>/dev/null; sync", check=False)
-    agent.machine.reboot()
-    comes_up(agent)
-    until_told(agent, "No space left on device")
-    agent.run("rm /var/tmp/full")
 
 
 def test_a_disk_that_vanishes_while_it_is_in_use(api: Api, agent2: Guest) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.boot.guests import Api, Guest, eventually
+from tests.boot.guests import Api, Guest, eventually, until_told
 from tests.boot.keys import Keys, found, memory, on_disks
 
 DEVICE = "agent1-data"
@@ -31,10 +31,6 @@ class Cut:
         self._guest.machine.reach(self._port)
         self._guest.until(DEVICE, "mounted", outcome="granted", grace=None)
         eventually("it is sealed", lambda: "good for 1 more boot" in self._guest.agent("status"))
-
-
-def until_told(guest: Guest, text: str) -> None:
-    eventually(f"told: {text}", lambda: text in guest.journal())
 
 
 @pytest.fixture(scope="module")
