@@ -552,6 +552,11 @@ def test_a_renewal_has_a_key_only_where_it_may_be_kept(world: World) -> None:
     for data in (kept, checked, replace(checked, offline=None)):
         said = (data, replace(checked, device="logs"))
         assert Stage.play(world, Script(body=body, decisions=said))
+    successor = wire.Successor((granted.key_version or 0) + 1, bytes(range(64)))
+    replaced = replace(granted, successor=successor)
+    assert Stage.play(
+        world, Script(body=body, decisions=(replaced, replace(checked, device="logs")))
+    )
     said = (granted, replace(checked, device="logs"))
     verdict = refusal(lambda: Stage.play(world, Script(body=body, decisions=said)))
     assert verdict is ErrorCode.MALFORMED

@@ -85,6 +85,8 @@ DENIED = wire.DeviceDecision("a", "denied", "policy", None, None, None, None, No
         replace(DENIED, code="rejected", grace=wire.Grace(wire.GRACE_LIMIT, 0)),
         replace(GRANTED, offline=wire.Offline(60, 1, (7,))),
         replace(CHECKED, offline=wire.Offline(wire.OFFLINE_LIMIT, 100, tuple(range(16)))),
+        replace(GRANTED, successor=wire.Successor((GRANTED.key_version or 0) + 1, bytes(64))),
+        replace(CHECKED, key_version=3, successor=wire.Successor(4, None)),
     ],
 )
 def test_decisions_that_agree_with_themselves(decision: wire.DeviceDecision) -> None:
@@ -144,6 +146,13 @@ def test_decisions_that_agree_with_themselves(decision: wire.DeviceDecision) -> 
             )
         ),
         (GRANTED, {"offline": {"period": 300, "boots": 1}}),
+        (GRANTED, {"successor": {"version": 9, "key": None}}),
+        (GRANTED, {"successor": {"version": GRANTED.key_version, "key": "A" * 86}}),
+        (GRANTED, {"successor": {"version": 9, "key": "A" * 43}}),
+        (GRANTED, {"successor": {"version": 9}}),
+        (CHECKED, {"key_version": 3, "successor": {"version": 4, "key": "A" * 86}}),
+        (CHECKED, {"key_version": None, "successor": {"version": 4, "key": None}}),
+        (DENIED, {"key_version": 3, "successor": {"version": 4, "key": None}}),
     ],
 )
 def test_decisions_that_contradict_themselves(

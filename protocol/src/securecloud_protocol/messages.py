@@ -416,13 +416,25 @@ OFFLINE = checked(
 
 
 @dataclass(frozen=True, slots=True)
+class Successor:
+    """The key that is to replace the present one, and its version."""
+
+    version: int
+    key: bytes | None = field(repr=False)
+
+
+SUCCESSOR = record(Successor, version=_KEY_VERSION, key=optional(octets(DEVICE_KEY_BYTES)))
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceDecision:
     """The outcome for one device; `key`, `lineage` and `volume` only when granted.
 
     `code` says why in a closed word: `approved`, `checked`, `approval_required`, `delayed`,
     `policy`, `rejected`, `revoked`, `disabled`, `quarantined`, `unknown_device`, `unavailable`.
     A granted `check` has the code `checked` and carries no key. `grace` is for a device that is
-    open; without one, a denial holds at once. `offline` goes with a grant alone.
+    open; without one, a denial holds at once. `offline` and `successor` go with a grant alone, and
+    the successor's key with the key.
     """
 
     device: str
@@ -436,6 +448,7 @@ class DeviceDecision:
     volume: Volume | None
     grace: Grace | None = None
     offline: Offline | None = None
+    successor: Successor | None = None
 
 
 DECISION_CODES = (
@@ -454,7 +467,7 @@ DECISION_CODES = (
 
 
 def _decision_problem(decision: DeviceDecision) -> str | None:
-    return _key_problem(decision) or _time_problem(decision)
+    return _key_problem(decision) or _time_problem(decision) or _successor_problem(decision)
 
 
 def _key_problem(decision: DeviceDecision) -> str | None:
@@ -478,6 +491,19 @@ def _time_problem(decision: DeviceDecision) -> str | None:
     return None
 
 
+def _successor_problem(decision: DeviceDecision) -> str | None:
+    successor = decision.successor
+    if successor is None:
+        return None
+    if decision.outcome != "granted" or decision.key_version is None:
+        return "DeviceDecision: a successor without a grant, or to no version"
+    if successor.version <= decision.key_version:
+        return "DeviceDecision: a successor that is not newer"
+    if (successor.key is not None) != (decision.key is not None):
+        return "DeviceDecision: the key without its successor's, or the other way round"
+    return None
+
+
 DEVICE_DECISION = checked(
     record(
         DeviceDecision,
@@ -492,6 +518,7 @@ DEVICE_DECISION = checked(
         volume=optional(VOLUME),
         grace=optional(GRACE),
         offline=optional(OFFLINE),
+        successor=optional(SUCCESSOR),
     ),
     _decision_problem,
 )
