@@ -64,6 +64,8 @@ DECISIONS = [
         "keys/there:revoke",
         "keys/there:restore",
         "keys/there:destroy",
+        "keys/there:rotate",
+        "keys/there:cancel-rotation",
     )
 ]
 

@@ -224,7 +224,7 @@ def test_deleting_a_device_deletes_its_key(server: Any, admin: Caller) -> None:
     for path in ("/devices/data", "/keys/data"):
         admin.refused("not_found", "GET", path)
     admin.refused("not_found", "DELETE", "/devices/data")
-    assert server.read(lambda tx: tx.keys.current([device_id])) == {}
+    assert server.read(lambda tx: tx.keys.lives([device_id])) == {}
     again = admin.put("/devices/data", BODY)
     assert again["key"] == {"state": "pre_active", "version": 1}
     assert server.read(lambda tx: tx.devices.get("data")).device_id != device_id

@@ -32,6 +32,7 @@ def test_a_fresh_key_waits_for_its_first_use(device: str, admin: Caller) -> None
         "activated_at": None,
         "deactivated_at": None,
         "destroyed_at": None,
+        "successor": None,
     }
     tag = answer.headers["ETag"]
     assert admin.having(if_none_match=tag).call("GET", "/keys/data").status_code == 304
@@ -131,9 +132,65 @@ def test_a_denied_request_stays_denied_when_the_key_is_revoked(
     assert admin.get(f"/key-requests/{request}")["state"] == life.DENIED
 
 
+def test_a_rotation_makes_a_successor_and_asks_its_machine(
+    server: Any, machine: Any, device: str, admin: Caller, clock: Any
+) -> None:
+    document = admin.refused("conflict", "POST", "/keys/data:rotate", REASON)
+    assert "was never released" in document["detail"]
+    machine.unlock("data")
+    asked = server.read(lambda tx: tx.checks.of([machine.agent_id]))
+    clock.forward(60)
+    begun = step(admin, "rotate")
+    assert (begun["version"], begun["state"]) == (1, "active")
+    assert begun["successor"] == {"version": 2, "created_at": LATER}
+    assert server.read(lambda tx: tx.checks.of([machine.agent_id])) != asked
+    (event,) = [e for e in admin.items("/audit-events") if e["action"] == "key.rotation_begun"]
+    assert event["details"] == {"key_version": 1, "successor": 2}
+    document = admin.refused("conflict", "POST", "/keys/data:rotate", REASON)
+    assert "being replaced already, by version 2" in document["detail"]
+    assert admin.get("/devices/data")["key"] == {"state": "active", "version": 1}
+
+
+def test_a_rotation_that_is_given_up_leaves_no_successor(
+    server: Any, machine: Any, device: str, admin: Caller
+) -> None:
+    document = admin.refused("conflict", "POST", "/keys/data:cancel-rotation", REASON)
+    assert "is not being replaced" in document["detail"]
+    machine.unlock("data")
+    step(admin, "rotate")
+    assert step(admin, "cancel-rotation")["successor"] is None
+    versions = server.read(lambda tx: tx.keys.versions([server.key("data").device_id]))
+    assert [(key.version, key.state) for key in versions] == [(1, "active"), (2, "destroyed")]
+    assert versions[1].reference == b""
+    assert step(admin, "rotate")["successor"]["version"] == 3, "a version is never used twice"
+
+
+def test_a_read_only_device_cannot_be_rotated(machine: Any, device: str, admin: Caller) -> None:
+    machine.unlock("data")
+    volume = {**VOLUME, "read_only": True, "initialise": "never"}
+    admin.put("/devices/data", {"agent": "web1", "volume": volume, "policy": "open"})
+    document = admin.refused("conflict", "POST", "/keys/data:rotate", REASON)
+    assert "is read-only" in document["detail"]
+
+
+def test_what_ends_a_key_ends_its_successor(
+    server: Any, machine: Any, device: str, admin: Caller
+) -> None:
+    machine.unlock("data")
+    step(admin, "rotate")
+    device_id = server.key("data").device_id
+    assert step(admin, "revoke")["successor"]["version"] == 2
+    assert step(admin, "restore")["successor"]["version"] == 2
+    step(admin, "revoke")
+    assert step(admin, "destroy")["successor"] is None
+    versions = server.read(lambda tx: tx.keys.versions([device_id]))
+    assert [(key.state, key.reference) for key in versions] == [("destroyed", b"")] * 2
+    assert admin.get("/keys/data")["version"] == 1
+
+
 def test_there_is_no_key_without_a_device(admin: Caller) -> None:
     admin.refused("not_found", "GET", "/keys/none")
-    for name in ("revoke", "restore", "destroy"):
+    for name in ("revoke", "restore", "destroy", "rotate", "cancel-rotation"):
         admin.refused("not_found", "POST", f"/keys/none:{name}", REASON)
 
 

@@ -54,6 +54,8 @@ MATRIX: dict[str, tuple[frozenset[str], Any]] = {
     "POST /keys/<device>:revoke": (EDITORS, REASON),
     "POST /keys/<device>:restore": (EDITORS, REASON),
     "POST /keys/<device>:destroy": (EDITORS, REASON),
+    "POST /keys/<device>:rotate": (EDITORS, REASON),
+    "POST /keys/<device>:cancel-rotation": (EDITORS, REASON),
     "GET /tokens": (TOKEN_READERS, None),
     "POST /tokens": (ACCOUNTS, {"name": "new", "role": "auditor"}),
     "GET /tokens/<id>": (TOKEN_READERS, None),

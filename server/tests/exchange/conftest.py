@@ -17,6 +17,7 @@ from securecloud_protocol import messages as wire
 from securecloud_protocol.token import EnrolmentToken
 from securecloud_server import app, installation
 from securecloud_server.domain import requests as life
+from securecloud_server.domain.keys import KeyLife
 from securecloud_server.domain.policy import compile_policy
 from securecloud_server.domain.ports import Transaction
 from securecloud_server.domain.records import (
@@ -149,13 +150,16 @@ class Server:
         def work(tx: Transaction) -> None:
             device = tx.devices.get(name)
             assert device is not None
-            key = tx.keys.current([device.device_id])[device.device_id]
+            key = tx.keys.lives([device.device_id])[device.device_id].current
             tx.keys.put(replace(key, state=state))
 
         self.database.write(work)
 
     def key(self, name: str) -> Key:
-        return self.read(lambda tx: tx.keys.current([tx.devices.get(name).device_id]).popitem()[1])
+        return self.life(name).current
+
+    def life(self, name: str) -> KeyLife:
+        return self.read(lambda tx: tx.keys.lives([tx.devices.get(name).device_id]).popitem()[1])
 
     def state(self, name: str) -> DeviceState:
         return self.read(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from securecloud_server.domain.errors import Conflict, NotFound
+from securecloud_server.domain.keys import KeyLife
 from securecloud_server.domain.ports import Transaction
 from securecloud_server.domain.records import DeviceState, Session
 from securecloud_server.storage.database import SqlDatabase
@@ -164,19 +165,30 @@ def test_a_device_starts_with_an_empty_state_and_takes_state_and_keys_with_it(
     database.write(lambda tx: tx.devices.delete("web1-data"))
     with database.read() as tx:
         assert tx.devices.states(["dev-1"]) == {}
-        assert tx.keys.current(["dev-1"]) == {}
+        assert tx.keys.lives(["dev-1"]) == {}
     with pytest.raises(NotFound):
         database.write(lambda tx: tx.devices.put_state(state))
 
 
-def test_the_current_key_is_the_one_of_the_highest_version(database: SqlDatabase) -> None:
+def test_the_key_in_use_is_the_one_that_was_activated_last(database: SqlDatabase) -> None:
     add(database, "devices", DEVICE)
-    for version in (1, 10, 9):
-        database.write(lambda tx, v=version: tx.keys.put(replace(KEY, version=v)))
-    active = replace(KEY, version=10, state="active", activated_at=7)
-    database.write(lambda tx: tx.keys.put(active))
+    fresh, after = replace(KEY, version=9), replace(KEY, version=10)
+    database.write(lambda tx: tx.keys.put(fresh))
     with database.read() as tx:
-        assert tx.keys.current(["dev-1", "dev-2"]) == {"dev-1": active}
+        assert tx.keys.lives(["dev-1", "dev-2"]) == {"dev-1": KeyLife(fresh)}
+    active = replace(fresh, state="active", activated_at=7)
+    database.write(lambda tx: [tx.keys.put(key) for key in (after, active)])
+    with database.read() as tx:
+        assert tx.keys.lives(["dev-1"]) == {"dev-1": KeyLife(active, after)}
+    revoked = replace(active, state="deactivated")
+    gone = replace(after, state="destroyed", reference=b"")
+    database.write(lambda tx: [tx.keys.put(key) for key in (gone, revoked)])
+    with database.read() as tx:
+        assert tx.keys.lives(["dev-1"]) == {"dev-1": KeyLife(revoked)}
+    second = replace(KEY, version=11, state="active", activated_at=8)
+    database.write(lambda tx: tx.keys.put(second))
+    with database.read() as tx:
+        assert tx.keys.lives(["dev-1"]) == {"dev-1": KeyLife(second)}
 
 
 def test_the_newest_request_of_each_device(database: SqlDatabase) -> None:

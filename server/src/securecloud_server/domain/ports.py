@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
+from securecloud_server.domain.keys import KeyLife
 from securecloud_server.domain.records import (
     Agent,
     ApiToken,
@@ -99,8 +100,8 @@ class DeviceStore(Store[Device], Protocol):
 class KeyStoreRecords(Protocol):
     """Key versions by device."""
 
-    def current(self, device_ids: Sequence[str]) -> Mapping[str, Key]:
-        """Return each device's highest version, by device id."""
+    def lives(self, device_ids: Sequence[str]) -> Mapping[str, KeyLife]:
+        """Return the version of each device that is in use and its successor, by device id."""
 
     def versions(self, device_ids: Sequence[str]) -> Sequence[Key]:
         """Return all versions of each device, those of one device in their order."""

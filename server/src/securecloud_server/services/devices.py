@@ -174,22 +174,22 @@ class DeviceService:
         """
         authorize(actor, Privilege.EDIT_CONFIGURATION)
 
-        def work(tx: Transaction) -> Key | None:
+        def work(tx: Transaction) -> Sequence[Key]:
             known = found(tx.devices.get(name), "device", name)
             precondition.check(tag(known))
             state = tx.devices.states([known.device_id])[known.device_id].volume_state
             if state in IN_USE and not force:
                 raise Conflict(_why_not_delete(known, state))
-            key = tx.keys.current([known.device_id]).get(known.device_id)
+            keys = tx.keys.versions([known.device_id])
             self._close_request(tx, actor, known)
             tx.devices.delete(name)
             details = {"device_id": known.device_id, "volume_state": state, "force": force}
             log(tx, actor, "device.deleted", f"device:{name}", details)
-            return key
+            return keys
 
-        key = self._ports.database.write(work)
-        if key is not None and key.reference:
-            self._keystores.of(key).destroy(key.reference)
+        for key in self._ports.database.write(work):
+            if key.reference:
+                self._keystores.of(key).destroy(key.reference)
 
     def _close_request(self, tx: Transaction, actor: Actor, device: Device) -> None:
         """Revoke what nobody needs to decide or can use any more."""
@@ -219,7 +219,7 @@ class DeviceService:
 
 def _reports(tx: Transaction, devices: Sequence[Device]) -> list[DeviceReport]:
     ids = [device.device_id for device in devices]
-    states, keys = tx.devices.states(ids), tx.keys.current(ids)
+    states, lives = tx.devices.states(ids), tx.keys.lives(ids)
     groups = {name: tx.groups.get(name) for name in {d.group for d in devices if d.group}}
 
     def effective(device: Device) -> str:
@@ -227,7 +227,13 @@ def _reports(tx: Transaction, devices: Sequence[Device]) -> list[DeviceReport]:
         return device.policy or (group.policy if group else None) or DEFAULT_POLICY
 
     return [
-        DeviceReport(d, states[d.device_id], keys.get(d.device_id), effective(d)) for d in devices
+        DeviceReport(
+            d,
+            states[d.device_id],
+            lives[d.device_id].current if d.device_id in lives else None,
+            effective(d),
+        )
+        for d in devices
     ]
 
 

@@ -87,8 +87,8 @@ def _record_device(
     if released and result.result in _IN_USE:
         problem = _wrong_volume(view, result)
         state = _settled(state, result)
-        _activate_key(tx, view, result, report.now)
-        _deliver(tx, report, view)
+        _activate_key(tx, report, view, result)
+        _deliver(tx, report, view, result)
     if state != view.state:
         tx.devices.put_state(state)
     tx.audit.append(audit.acknowledged(report.actor, report.opened, result, problem))
@@ -117,18 +117,34 @@ def _settled(state: DeviceState, result: wire.AckResult) -> DeviceState:
     )
 
 
-def _activate_key(tx: Transaction, view: DeviceView, result: wire.AckResult, now: int) -> None:
-    key = view.key
+def _activate_key(
+    tx: Transaction, report: Report, view: DeviceView, result: wire.AckResult
+) -> None:
+    """Take a key into use that the machine has opened its volume with."""
+    key, successor = view.key, view.successor
     if key is not None and key.state == "pre_active" and key.version == result.key_version:
-        tx.keys.put(replace(key, state="active", activated_at=now))
+        tx.keys.put(replace(key, state="active", activated_at=report.now))
+    if key is None or successor is None or key.state != "active":
+        return
+    if successor.version == result.key_version:
+        tx.keys.put(replace(key, state="deactivated", deactivated_at=report.now))
+        tx.keys.put(replace(successor, state="active", activated_at=report.now))
+        tx.audit.append(audit.rotated(report.actor, report.opened, view, result.detail))
 
 
-def _deliver(tx: Transaction, report: Report, view: DeviceView) -> None:
+def _deliver(tx: Transaction, report: Report, view: DeviceView, result: wire.AckResult) -> None:
     request = view.request
-    if request is not None and request.state == life.APPROVED:
+    if request is None:
+        return
+    if view.successor is not None and view.successor.version == result.key_version:
+        # What was decided about this boot holds for the key that replaces the one it was asked for.
+        request = replace(request, key_version=result.key_version)
+    if request.state == life.APPROVED:
         actor = str(report.actor)
         reason = "the agent opened the device"
-        tx.requests.replace(life.move(request, life.DELIVERED, actor, reason, report.now))
+        request = life.move(request, life.DELIVERED, actor, reason, report.now)
+    if request is not view.request:
+        tx.requests.replace(request)
 
 
 def _refusal(report: Report, reason: str) -> AuditEvent:

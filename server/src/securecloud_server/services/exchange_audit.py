@@ -7,6 +7,7 @@ from securecloud_protocol.server import OpenedAck, OpenedEvidence
 
 from securecloud_server.domain.records import Actor, Agent, AuditEvent
 from securecloud_server.services.exchange_decision import Verdict, grace_of, offline_of
+from securecloud_server.services.exchange_situation import DeviceView
 
 _ACTIONS = {
     "granted": "device.checked",
@@ -52,6 +53,8 @@ def decision(inquiry: Told, verdict: Verdict) -> list[AuditEvent]:
     offline = offline_of(verdict)
     if offline is not None and verdict.releases:
         details["offline"] = {"period": offline.period, "boots": offline.boots}
+    if view.successor is not None and verdict.releases:
+        details["successor"] = view.successor.version
     action = "key.released" if verdict.releases else _ACTIONS[verdict.outcome]
     outcome = "success" if verdict.outcome != "denied" else "refused"
     event = AuditEvent(inquiry.actor, action, target, outcome, verdict.reason, details)
@@ -98,6 +101,18 @@ def acknowledged(
         "failed" if failed else "success",
         problem or result.detail,
         details,
+    )
+
+
+def rotated(actor: Actor, opened: OpenedAck, view: DeviceView, detail: str) -> AuditEvent:
+    """Return the event of a key that its successor has replaced."""
+    details = {
+        "session_id": opened.ack.session_id.hex(),
+        "key_version": view.successor.version if view.successor else None,
+        "replaced": view.key.version if view.key else None,
+    }
+    return AuditEvent(
+        actor, "key.rotated", f"device:{view.device.name}", "success", detail, details
     )
 
 

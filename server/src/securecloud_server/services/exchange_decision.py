@@ -165,8 +165,13 @@ def _check(case: Case) -> Verdict:
 
 
 def _renewal(checked: Verdict) -> Verdict:
-    """Return the verdict on a check with the key once more, where the machine may keep it."""
-    return checked if offline_of(checked) is None else replace(checked, code="approved")
+    """Return the verdict on a check, with the key once more where the machine has a use for it:
+    where it may keep it, or is to replace it.
+    """
+    if checked.outcome != "granted":
+        return checked
+    useful = offline_of(checked) is not None or checked.case.view.successor is not None
+    return replace(checked, code="approved") if useful else checked
 
 
 # A machine asks for its key

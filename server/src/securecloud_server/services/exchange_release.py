@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from securecloud_server.domain.errors import Conflict, Unavailable
 from securecloud_server.domain.ids import uuid7_after
 from securecloud_server.domain.keystores import Keystores
 from securecloud_server.domain.ports import Database, RandomSource, Transaction
-from securecloud_server.domain.records import Actor, Agent, DeviceState, Session
+from securecloud_server.domain.records import Actor, Agent, DeviceState, Key, Session
 from securecloud_server.domain.volume_states import after_exchange
 from securecloud_server.domain.volumes import source_of
 from securecloud_server.services import exchange_audit as audit
@@ -29,9 +30,17 @@ from securecloud_server.services.exchange_decision import (
 from securecloud_server.services.exchange_evidence import EvidenceDocument
 from securecloud_server.services.exchange_identities import Identities, Refused
 from securecloud_server.services.exchange_kept import KeptEvidence
-from securecloud_server.services.exchange_situation import Situation, observe, policy_digest
+from securecloud_server.services.exchange_situation import (
+    DeviceView,
+    Situation,
+    observe,
+    policy_digest,
+)
 
 _LINEAGE_TAG_BYTES = 16
+
+Keys = dict[tuple[str, int], bytes]
+"""Keys by device id and version."""
 
 
 class Times(Protocol):
@@ -146,22 +155,29 @@ class Release:
 
     # Fetch
 
-    def _fetch_keys(self, verdicts: Sequence[Verdict]) -> tuple[list[Verdict], dict[str, bytes]]:
-        """Return the verdicts, those without a fetchable key put off, and the keys by device id."""
+    def _fetch_keys(self, verdicts: Sequence[Verdict]) -> tuple[list[Verdict], Keys]:
+        """Return the verdicts, those without a fetchable key put off, and the keys."""
         reachable, keys = [], {}
         for verdict in verdicts:
             try:
                 if verdict.releases:
-                    keys[verdict.case.view.device.device_id] = self._fetch(verdict)
+                    keys.update(self._fetch(verdict.case.view))
                 reachable.append(verdict)
             except Unavailable as error:
                 reachable.append(unavailable(verdict, str(error)))
         return reachable, keys
 
-    def _fetch(self, verdict: Verdict) -> bytes:
-        key = verdict.case.view.key
-        if key is None:
+    def _fetch(self, view: DeviceView) -> Keys:
+        """Return the device's key, and its successor, which can wait for a better time."""
+        if view.key is None:
             raise Unavailable("the device has no key")
+        fetched = {_name(view.key): self._fetch_one(view.key)}
+        if view.successor is not None:
+            with suppress(Unavailable):
+                fetched[_name(view.successor)] = self._fetch_one(view.successor)
+        return fetched
+
+    def _fetch_one(self, key: Key) -> bytes:
         return self._keystores.of(key).fetch(key.reference, key.device_id, key.version)
 
     def _lineage(self, inquiry: Inquiry) -> bytes:
@@ -299,24 +315,39 @@ def _audit_head(tx: Transaction, inquiry: Inquiry) -> wire.AuditHead:
     return wire.AuditHead(head.size, head.root, head.at, head.signature, proof)
 
 
-def _on_the_wire(
-    verdict: Verdict, keys: dict[str, bytes], lineages: dict[str, bytes]
-) -> wire.DeviceDecision:
+def _on_the_wire(verdict: Verdict, keys: Keys, lineages: dict[str, bytes]) -> wire.DeviceDecision:
     view = verdict.case.view
     released = verdict.releases and view.key is not None
+    granted = verdict.outcome == "granted"
     return wire.DeviceDecision(
         device=view.device.name,
         outcome=verdict.outcome,
         code=verdict.code,
         request_id=verdict.request.request_id if verdict.request else None,
         retry_after=verdict.retry_after,
-        key=keys[view.device.device_id] if released else None,
-        key_version=view.key.version if released and view.key else None,
+        key=keys[_name(view.key)] if released and view.key else None,
+        key_version=view.key.version if granted and view.key else None,
         lineage=lineages[view.device.device_id] if released else None,
         volume=_volume(verdict) if released else None,
         grace=grace_of(verdict),
         offline=offline_of(verdict),
+        successor=_successor(verdict, keys),
     )
+
+
+def _successor(verdict: Verdict, keys: Keys) -> wire.Successor | None:
+    """Return the key that is to replace the released one; nothing where it could not be fetched."""
+    successor = verdict.case.view.successor
+    if successor is None or verdict.outcome != "granted":
+        return None
+    key = keys.get(_name(successor))
+    if verdict.releases and key is None:
+        return None
+    return wire.Successor(successor.version, key)
+
+
+def _name(key: Key) -> tuple[str, int]:
+    return key.device_id, key.version
 
 
 def _volume(verdict: Verdict) -> wire.Volume:

@@ -29,7 +29,8 @@ _MAX_ARGUMENTS = 256
 class DeviceView:
     """One device with everything that a decision on its key depends on.
 
-    `request` is its newest key request, whatever its state.
+    `key` is the version in use and `successor` the one that is to replace it; `request` is its
+    newest key request, whatever its state.
     """
 
     device: Device
@@ -37,6 +38,7 @@ class DeviceView:
     state: DeviceState
     key: Key | None
     request: KeyRequest | None
+    successor: Key | None = None
 
     def stamp(self) -> tuple[object, ...]:
         """Return what must not change between a decision and its commit."""
@@ -54,6 +56,7 @@ class DeviceView:
             self.policy.digest,
             self.state,
             key,
+            self.successor.version if self.successor else None,
             request,
         )
 
@@ -102,21 +105,21 @@ def observe(tx: Transaction, agent: Agent, names: Sequence[str]) -> Situation:
     assignments = resolve(tx, agent, names) if names else []
     ids = [device.device_id for device, _ in assignments]
     states = tx.devices.states(ids)
-    keys = tx.keys.current(ids)
+    lives = tx.keys.lives(ids)
     requests = tx.requests.open_of(ids)
-    return Situation(
-        agent,
-        tuple(
-            DeviceView(
-                device,
-                policy,
-                states[device.device_id],
-                keys.get(device.device_id),
-                requests.get(device.device_id),
-            )
-            for device, policy in assignments
-        ),
-    )
+
+    def view(device: Device, policy: PolicyText) -> DeviceView:
+        life = lives.get(device.device_id)
+        return DeviceView(
+            device,
+            policy,
+            states[device.device_id],
+            life.current if life else None,
+            requests.get(device.device_id),
+            life.successor if life else None,
+        )
+
+    return Situation(agent, tuple(view(device, policy) for device, policy in assignments))
 
 
 def policy_digest(assignments: Iterable[Assignment]) -> bytes:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import bindparam, delete, literal, select, union_all, update
 
 from securecloud_server.domain.errors import Conflict, NotFound
+from securecloud_server.domain.keys import KeyLife, life_of
 from securecloud_server.domain.records import (
     Agent,
     ApiToken,
@@ -216,9 +217,12 @@ class SqlKeys(TableStore[Key]):
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner, KEYS)
 
-    def current(self, device_ids: Sequence[str]) -> Mapping[str, Key]:
-        """Return each device's highest version."""
-        return {key.device_id: key for key in self.versions(device_ids)}
+    def lives(self, device_ids: Sequence[str]) -> Mapping[str, KeyLife]:
+        """Return the version of each device that is in use and its successor, by device id."""
+        versions: dict[str, list[Key]] = {}
+        for key in self.versions(device_ids):
+            versions.setdefault(key.device_id, []).append(key)
+        return {device_id: life_of(each) for device_id, each in versions.items()}
 
     def versions(self, device_ids: Sequence[str]) -> Sequence[Key]:
         """Return all versions of each device, those of one device in their order."""

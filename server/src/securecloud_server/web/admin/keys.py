@@ -6,6 +6,7 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, Field
 
+from securecloud_server.domain.keys import KeyLife
 from securecloud_server.domain.records import Actor
 from securecloud_server.domain.records import Key as KeyRecord
 from securecloud_server.services.keys import KeyService
@@ -20,7 +21,7 @@ from securecloud_server.web.admin.models import (
 )
 from securecloud_server.web.auth import caller
 
-Step = Callable[[Actor, str, str], KeyRecord]
+Step = Callable[[Actor, str, str], KeyLife]
 
 
 class DeviceName(BaseModel):
@@ -29,8 +30,15 @@ class DeviceName(BaseModel):
     device: str = NAME
 
 
+class Successor(BaseModel):
+    """The version that is to replace the one in use, once its machine has put it in its place."""
+
+    version: int
+    created_at: Time
+
+
 class Key(BaseModel):
-    """The newest version of a device's key (KMIP 2.1, section 4.57)."""
+    """The version of a device's key that is in use (KMIP 2.1, section 4.57)."""
 
     device: str
     version: int
@@ -39,10 +47,12 @@ class Key(BaseModel):
     activated_at: Time | None
     deactivated_at: Time | None
     destroyed_at: Time | None
+    successor: Successor | None
 
 
-def show(device: str, key: KeyRecord) -> Key:
+def show(device: str, life: KeyLife) -> Key:
     """Return the key's state as the API shows it."""
+    key, successor = life.current, life.successor
     return Key(
         device=device,
         version=key.version,
@@ -51,7 +61,12 @@ def show(device: str, key: KeyRecord) -> Key:
         activated_at=time_or_none(key.activated_at),
         deactivated_at=time_or_none(key.deactivated_at),
         destroyed_at=time_or_none(key.destroyed_at),
+        successor=_following(successor) if successor else None,
     )
+
+
+def _following(key: KeyRecord) -> Successor:
+    return Successor(version=key.version, created_at=time(key.created_at))
 
 
 def keys(api: APIBlueprint, service: KeyService) -> APIBlueprint:
@@ -69,6 +84,20 @@ def keys(api: APIBlueprint, service: KeyService) -> APIBlueprint:
     def restore_key(path: DeviceName, body: Reason) -> Response:
         return _stepped(service.restore, path.device, body)
 
+    @api.post(
+        "/keys/<string:device>:rotate", summary="Begin to replace a key", responses={200: Key}
+    )
+    def rotate_key(path: DeviceName, body: Reason) -> Response:
+        return _stepped(service.rotate, path.device, body)
+
+    @api.post(
+        "/keys/<string:device>:cancel-rotation",
+        summary="Give up a rotation",
+        responses={200: Key},
+    )
+    def cancel_key_rotation(path: DeviceName, body: Reason) -> Response:
+        return _stepped(service.cancel, path.device, body)
+
     @api.post("/keys/<string:device>:destroy", summary="Erase a key for good", responses={200: Key})
     def destroy_key(path: DeviceName, body: Reason) -> Response:
         return _stepped(service.destroy, path.device, body)
@@ -80,6 +109,6 @@ def _stepped(step: Step, device: str, body: Reason) -> Response:
     return _answer(device, step(caller(), device, body.reason))
 
 
-def _answer(device: str, key: KeyRecord) -> Response:
-    shown = show(device, key)
+def _answer(device: str, life: KeyLife) -> Response:
+    shown = show(device, life)
     return answer(shown, content_tag(shown))
