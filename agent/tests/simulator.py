@@ -49,6 +49,8 @@ class Device:
     retry_after: int | None = None
     grace: wire.Grace | None = None
     offline: wire.Offline | None = None
+    version: int = 1
+    successor: bytes | None = None
     previous: bytes | None = None
     next: bytes | None = None
 
@@ -159,10 +161,12 @@ class Management:
                 claim.device, device.outcome, device.code, "1", device.retry_after,
                 None, None, None, None, device.grace if claim.want != "key" else None,
             )  # fmt: skip
-        if claim.want == "check" or (claim.want == "renew" and device.offline is None):
+        version, successor = device.version, device.successor
+        useless = device.offline is None and successor is None
+        if claim.want == "check" or (claim.want == "renew" and useless):
             return wire.DeviceDecision(
-                claim.device, "granted", "checked", "1", None, None, None, None, None, None,
-                device.offline,
+                claim.device, "granted", "checked", "1", None, None, version, None, None, None,
+                device.offline, wire.Successor(version + 1, None) if successor else None,
             )  # fmt: skip
         device.previous, device.next = claim.lineage, os.urandom(wire.LINEAGE_BYTES)
         return wire.DeviceDecision(
@@ -172,10 +176,11 @@ class Management:
             "1",
             None,
             device.key,
-            1,
+            version,
             device.next,
             device.volume,
             offline=device.offline,
+            successor=wire.Successor(version + 1, successor) if successor else None,
         )
 
     def _head(self, seen: int) -> wire.AuditHead:
@@ -194,6 +199,12 @@ class Management:
         for result in opened.ack.results:
             device = self.devices[result.device]
             device.previous = device.next
+            if device.successor and result.key_version == device.version + 1:
+                device.key, device.version, device.successor = (
+                    device.successor,
+                    result.key_version,
+                    None,
+                )
             if result.luks_uuid and device.volume is not None and result.result != "failed":
                 device.volume = _pinned(device.volume, result.luks_uuid)
         return self.responder.receipt(opened)

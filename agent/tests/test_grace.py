@@ -26,6 +26,7 @@ from securecloud_agent.volumes.encryptions import Encryptions
 from securecloud_agent.volumes.header_copies import HeaderCopies
 from securecloud_agent.volumes.iscsi import Sessions
 from securecloud_agent.volumes.kernel import Kernel
+from securecloud_agent.volumes.rotation import Rotations
 from securecloud_agent.volumes.volumes import Volumes
 from securecloud_agent.volumes.work import Tools
 from securecloud_protocol import messages as wire
@@ -72,7 +73,8 @@ class Stage:
         encryptions = Encryptions(memory, marks, self.machine, follow)
         kernel, copies = Kernel(folder / "root"), HeaderCopies(folder / "h")
         sessions = Sessions(self.machine, kernel, memory, marks, encryptions)
-        tools = Tools(self.machine, kernel, marks, encryptions, copies, sessions)
+        rotations = Rotations(self.machine, memory, copies)
+        tools = Tools(self.machine, kernel, marks, encryptions, copies, rotations, sessions)
         options = SimpleNamespace(state_dir=folder / "state", run_dir=folder / "run", deadline=60)
         self.agent = _Agent(_settings(options), memory, marks, "boot", clocks, encryptions, folder)
         _Agent.tools[id(self.agent)] = tools

@@ -16,6 +16,7 @@ from securecloud_agent.volumes.header_copies import HeaderCopies
 from securecloud_agent.volumes.hooks import Hooks
 from securecloud_agent.volumes.iscsi import Sessions
 from securecloud_agent.volumes.kernel import Kernel
+from securecloud_agent.volumes.rotation import Rotations
 from securecloud_agent.volumes.volumes import HELD, Volumes
 from securecloud_agent.volumes.work import Tools
 from securecloud_protocol.messages import DeviceDecision, Volume
@@ -48,6 +49,7 @@ class World:
             self.marks,
             encryptions,
             HeaderCopies(folder / "headers"),
+            Rotations(self.machine, memory, HeaderCopies(folder / "headers")),
             Sessions(self.machine, kernel, memory, self.marks, encryptions),
             lambda: uuid.UUID(UUID),
             mounts=self,

@@ -17,6 +17,7 @@ from securecloud_agent.volumes.encryptions import Encryptions
 from securecloud_agent.volumes.header_copies import HeaderCopies
 from securecloud_agent.volumes.iscsi import Sessions
 from securecloud_agent.volumes.kernel import Kernel
+from securecloud_agent.volumes.rotation import Rotations
 from securecloud_agent.volumes.volumes import Volumes
 from securecloud_agent.volumes.work import Tools
 from securecloud_protocol.messages import DeviceDecision, Volume
@@ -30,6 +31,10 @@ def root(tmp_path) -> Path:
     (tmp_path / "root/sys/block").mkdir(parents=True)
     (tmp_path / "root/proc/self/mountinfo").write_text("")
     return tmp_path / "root"
+
+
+def new_uuid() -> uuid.UUID:
+    return uuid.UUID(UUID)
 
 
 @pytest.fixture
@@ -55,6 +60,11 @@ def sessions(tmp_path, root, marks, encryptions) -> Sessions:
 
 
 @pytest.fixture
+def rotations(tmp_path, encryptions, copies) -> Rotations:
+    return Rotations(run, Memory(tmp_path / "state"), copies)
+
+
+@pytest.fixture
 def volume(blank_file, tmp_path) -> Volume:
     return Volume(
         str(blank_file), None, "ext4", str(tmp_path / "mnt"), ("noatime",), False, "if_blank", None
@@ -62,9 +72,18 @@ def volume(blank_file, tmp_path) -> Volume:
 
 
 @pytest.fixture
-def volumes(root, marks, encryptions, copies, sessions) -> Volumes:
+def volumes(root, marks, encryptions, copies, rotations, sessions) -> Volumes:
     return Volumes(
-        Tools(run, Kernel(root), marks, encryptions, copies, sessions, lambda: uuid.UUID(UUID))
+        Tools(
+            run,
+            Kernel(root),
+            marks,
+            encryptions,
+            copies,
+            rotations,
+            sessions,
+            new_uuid,
+        )
     )
 
 
@@ -133,7 +152,9 @@ def test_data_that_came_after_the_decision_is_not_formatted_over(volumes, volume
     assert Path(volume.source).read_bytes().startswith(b"xxx")
 
 
-def test_failed_format_leaves_the_volume_blank(root, marks, volume, encryptions, copies, sessions):
+def test_failed_format_leaves_the_volume_blank(
+    root, marks, volume, encryptions, copies, rotations, sessions
+):
     def failing(argv, **options):
         if argv[0] != "cryptsetup":
             return run(argv, **options)
@@ -141,7 +162,7 @@ def test_failed_format_leaves_the_volume_blank(root, marks, volume, encryptions,
             file.write(b"LUKS half a header")
         return Finished(1, b"", "no space")
 
-    volumes = Volumes(Tools(failing, Kernel(root), marks, encryptions, copies, sessions))
+    volumes = Volumes(Tools(failing, Kernel(root), marks, encryptions, copies, rotations, sessions))
     work = volumes.work("data", volume, bytearray(64))
     with pytest.raises(AgentError, match=r"could not format .*no space"):
         step(work, Kind.FORMAT)
@@ -154,9 +175,18 @@ def machine(root) -> Machine:
 
 
 @pytest.fixture
-def mapped(machine, root, marks, encryptions, copies, sessions) -> Volumes:
+def mapped(machine, root, marks, encryptions, copies, rotations, sessions) -> Volumes:
     return Volumes(
-        Tools(machine, Kernel(root), marks, encryptions, copies, sessions, lambda: uuid.UUID(UUID))
+        Tools(
+            machine,
+            Kernel(root),
+            marks,
+            encryptions,
+            copies,
+            rotations,
+            sessions,
+            new_uuid,
+        )
     )
 
 
@@ -236,7 +266,7 @@ def test_kernel_tables_are_read_as_they_are(root):
 
 
 def test_device_mapper_module_is_asked_for_once_there_is_none(
-    root, marks, blank_file, encryptions, copies, sessions
+    root, marks, blank_file, encryptions, copies, rotations, sessions
 ):
     asked = []
 
@@ -247,7 +277,7 @@ def test_device_mapper_module_is_asked_for_once_there_is_none(
         return Finished(0, json.dumps({}).encode(), "")
 
     assert (
-        Volumes(Tools(loading, Kernel(root), marks, encryptions, copies, sessions))
+        Volumes(Tools(loading, Kernel(root), marks, encryptions, copies, rotations, sessions))
         .observe("data")
         .device_mapper
     )

@@ -130,6 +130,13 @@ class OfflineKeys:
         public, private = self._tpm.seal(key, bounds)
         return Sealed(version, public, private, bounds.clock_limit, bounds.reset_limit)
 
+    def outdated(self, device: str, version: int) -> None:
+        """Give up the copy of a key that does not open the volume any more, to ask for another."""
+        kept = self._kept(device)
+        if kept is not None and kept.sealed is not None and kept.sealed.key_version != version:
+            with warned(f"{device}: a sealed key that opens nothing is still on this machine"):
+                self.remove(device)
+
     def remove(self, device: str) -> None:
         """Give up the copy; raises StateError where it stays."""
         self._store.remove(device)

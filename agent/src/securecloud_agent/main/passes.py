@@ -9,6 +9,7 @@ from securecloud_protocol.errors import ProtocolError
 from securecloud_protocol.messages import (
     AckResult,
     DeviceClaim,
+    DeviceDecision,
     EvidenceBody,
     ReleaseBody,
     ServerIdentity,
@@ -29,6 +30,7 @@ from securecloud_agent.main.device import DeviceWork
 from securecloud_agent.main.gone import let_go
 from securecloud_agent.main.notify import notify_ready
 from securecloud_agent.main.outcome import Outcome, Passed, failed, remember
+from securecloud_agent.main.replacing import Replacing
 from securecloud_agent.main.wiring import Agent
 from securecloud_agent.probes.collect import collect
 from securecloud_agent.probes.watch import FactWatch
@@ -37,6 +39,9 @@ from securecloud_agent.state.identity import identity_key, require_enrolled
 from securecloud_agent.state.memory import SeenHead
 from securecloud_agent.traces import forget
 from securecloud_agent.volumes.volumes import Volumes
+
+Keys = dict[str, list[bytes]]
+"""Keys by device, to be overwritten in the end."""
 
 _BEGIN_ANEW = frozenset({"stale", "replayed", "expired"})
 _EVIDENCE_RESERVE = 5
@@ -72,6 +77,10 @@ class _Pass:
         self._memory = agent.memory
         self._volumes: Volumes = agent.volumes()
         self._offline = agent.offline_keys()
+        self._replacing = Replacing(agent, self._volumes)
+        self._due: set[str] = set()
+        self._added: dict[str, int] = {}
+        self._renewing: set[str] = set()
         self._facts: FactWatch | None = None
         self._peers = Peers(agent.settings.ca_file, agent.clocks.now)
         known = require_enrolled(agent.settings.state_dir)
@@ -89,6 +98,10 @@ class _Pass:
         self._agent.probe_context()
 
     def run(self, devices: tuple[str, ...]) -> Passed:
+        passed = self._run(devices)
+        return self._replace_keys(passed) if self._due else passed
+
+    def _run(self, devices: tuple[str, ...]) -> Passed:
         # A server that does not answer must not keep a volume open beyond its grace.
         limit = self._until_an_end(self._agent.settings.deadline)
         deadline = Deadline(limit, self._agent.clocks.monotonic)
@@ -98,6 +111,22 @@ class _Pass:
             if error.code not in _BEGIN_ANEW:
                 raise
             return self._run_once(devices, deadline)
+
+    def _replace_keys(self, passed: Passed) -> Passed:
+        """Ask again, for the keys that are to follow those of what is open."""
+        self._renewing, watched = set(self._due), self._facts
+        try:
+            more = self._run(tuple(sorted(self._renewing)))
+        except AgentError as error:
+            warn(f"keys that are to be replaced stay until the next check: {error}")
+            return passed
+        finally:
+            # The first exchange asked for more.
+            self._facts = watched
+        newer = {each.device: each for each in more.outcomes}
+        outcomes = tuple(newer.get(each.device, each) for each in passed.outcomes)
+        changed = passed.changed or more.changed
+        return replace(passed, changed=changed, outcomes=outcomes, ticket=more.ticket)
 
     def _until_an_end(self, limit: float) -> float:
         """Return `limit`, or what is left until the next grace ends. One that is over and whose
@@ -114,10 +143,10 @@ class _Pass:
         if damaged:
             session.close()
             session = self._open_without(damaged, session, deadline)
-        keys: dict[str, bytes] = {}
+        keys: Keys = {}
         try:
             release = self._release(session)
-            keys.update({each.device: each.key for each in release.decisions if each.key})
+            keys.update({each.device: _keys_in(each) for each in release.decisions})
             self._accept_audit_head(release)
             return self._follow(session, release, damaged, keys, all_devices=not devices)
         finally:
@@ -140,6 +169,7 @@ class _Pass:
                 self._memory.lineage(device)
                 self._memory.device(device)
                 self._memory.encryption(device)
+                self._memory.rotation(device)
             except StateError as error:
                 damaged[device] = error
         return damaged
@@ -153,10 +183,10 @@ class _Pass:
             raise next(iter(damaged.values()))
         return self._open(sound, deadline)
 
-    def _forget(self, keys: dict[str, bytes], but: Collection[str] = ()) -> None:
+    def _forget(self, keys: Keys, but: Collection[str] = ()) -> None:
         # An encryption in place needs its key for hours; when it ends, another pass gets it again.
         needed = {*self._agent.encryptions.own(), *but}
-        done_with = [keys.pop(device) for device in keys.keys() - needed]
+        done_with = [key for device in keys.keys() - needed for key in keys.pop(device)]
         if done_with:
             forget(done_with)
 
@@ -195,7 +225,8 @@ class _Pass:
 
     def _claim(self, device: str) -> DeviceClaim:
         observed = self._volumes.observe(device)
-        want = claim(observed, renew=self._offline.is_due(device, observed))
+        renew = device in self._renewing or self._offline.is_due(device, observed)
+        want = claim(observed, renew=renew)
         return DeviceClaim(device, want, self._memory.lineage(device).presented)
 
     def _accept_audit_head(self, release: ReleaseBody) -> None:
@@ -209,7 +240,7 @@ class _Pass:
         session: Session,
         release: ReleaseBody,
         damaged: dict[str, StateError],
-        keys: dict[str, bytes],
+        keys: Keys,
         *,
         all_devices: bool,
     ) -> Passed:
@@ -225,9 +256,16 @@ class _Pass:
             done += let_go(self._agent, self._volumes, {*session.core.devices, *damaged})
         # What waits for the volumes need not wait until the server knows.
         notify_ready()
-        # Nor need a key wait for that, unless it is to be sealed.
-        self._forget(keys, but={each.device for each in decisions if each.offline is not None})
+        # Nor need a key wait for that, unless it is to be sealed or replaced.
+        needed = {each.device for each in decisions if each.offline or each.successor}
+        self._forget(keys, but=needed)
         self._volumes.settle()
+        replaced = [self._replacing.follow(*each) for each in zip(decisions, done, strict=False)]
+        done[: len(replaced)] = [each.done for each in replaced]
+        decisions = [each.decision for each in replaced]
+        self._added = {each.decision.device: each.version for each in replaced if each.version}
+        self._forget(keys, but={each.device for each in decisions if each.offline})
+        self._due = {each.device for each in decisions if self._replacing.is_due(each)}
         self._acknowledge(session, [each.ack for each in done if each.ack is not None])
         # It takes seconds, and nobody waits for it.
         for decision in decisions:
@@ -266,6 +304,13 @@ class _Pass:
             reports.told(result.device)
             self._offline.told(result.device)
             self._memory.confirm_lineage(result.device)
+        for device, version in self._added.items():
+            self._replacing.taken(device, version)
+
+
+def _keys_in(decision: DeviceDecision) -> list[bytes]:
+    successor = decision.successor
+    return [key for key in (decision.key, successor and successor.key) if key]
 
 
 def _foreseen(device: str, observed: Observed) -> Outcome:

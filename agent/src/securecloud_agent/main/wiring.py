@@ -70,6 +70,7 @@ class Agent:
         from securecloud_agent.volumes.iscsi import Sessions
         from securecloud_agent.volumes.kernel import Kernel
         from securecloud_agent.volumes.mounts import Direct, Systemd
+        from securecloud_agent.volumes.rotation import Rotations
         from securecloud_agent.volumes.volumes import Volumes
         from securecloud_agent.volumes.work import Tools
 
@@ -87,6 +88,7 @@ class Agent:
                 self.marks,
                 encryptions,
                 copies,
+                Rotations(run, self.memory, copies),
                 sessions,
                 mounts=mounts,
                 hooks=Hooks(self.settings_dir / "hooks.d"),

@@ -13,6 +13,9 @@ from securecloud_agent.state.files import StateError, read_json, remove, write_f
 if TYPE_CHECKING:
     from securecloud_protocol.messages import IscsiTarget
 
+_SLOTS = frozenset(map(str, range(32)))
+"""LUKS2 key slots."""
+
 _LINEAGE_BYTES = 32
 
 
@@ -62,6 +65,17 @@ class Encryption:
     luks_uuid: str
     phase: str
     head: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A key that is being replaced by `version`: the slot that the volume was opened by so far, and
+    the one for the successor. Both may be there, or one of them.
+    """
+
+    version: int
+    old_slot: str
+    new_slot: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +156,7 @@ class Memory:
 
     def forget_device(self, name: str) -> None:
         """Forget where its volume was and what was asked for it; its lineage stays."""
-        for room in ("encryptions", "devices"):
+        for room in ("encryptions", "rotations", "devices"):
             remove(self._device_file(room, name))
 
     # Encryption in place
@@ -167,6 +181,33 @@ class Memory:
             remove(path)
         elif self.encryption(device) != encryption:
             write_json(path, asdict(encryption))
+
+    # Rotation
+
+    def rotation(self, device: str) -> Rotation | None:
+        """Return the replacement of `device`'s key that was begun and has not ended."""
+        path = self._device_file("rotations", device)
+        found = read_json(path)
+        if found is None:
+            return None
+        try:
+            rotation = Rotation(**found)
+            if not _is_rotation(rotation):
+                raise ValueError
+        except (TypeError, ValueError):
+            raise StateError(
+                f"{path} is damaged; see with `cryptsetup luksDump` which key slots the volume has,"
+                " and remove the file when it has one"
+            ) from None
+        return rotation
+
+    def remember_rotation(self, device: str, rotation: Rotation | None) -> None:
+        """Put on disk that the key of `device` is being replaced; None when that is over."""
+        path = self._device_file("rotations", device)
+        if rotation is None:
+            remove(path)
+        else:
+            write_json(path, asdict(rotation))
 
     # Audit log
 
@@ -246,6 +287,12 @@ class BootMarks:
         """Take the mark `kind` off `devices`."""
         for device in devices:
             remove(self._file(kind, device))
+
+
+def _is_rotation(rotation: Rotation) -> bool:
+    """Say whether the values are such as this agent writes."""
+    slots = rotation.old_slot, rotation.new_slot
+    return type(rotation.version) is int and slots[0] != slots[1] and {*slots} <= _SLOTS
 
 
 def _target(found: Any) -> "IscsiTarget | None":

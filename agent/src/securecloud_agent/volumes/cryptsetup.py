@@ -1,6 +1,8 @@
 """The cryptsetup commands that are needed. The key goes through a pipe, never into argv."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +21,7 @@ _LARGE_SECTOR = 4096
 _SMALL_SECTOR = 512
 _WRONG_KEY = 2
 
+_PBKDF = ("--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000")
 _KEY_FROM_PIPE = ("--key-file=-", f"--keyfile-size={KEY_BYTES}")
 
 
@@ -122,9 +125,42 @@ class Cryptsetup:
             )
         self._require(done, "write the header of")
 
-    def verify(self, key: bytearray, header: bytes) -> None:
-        """Prove that `key` opens the volume, without opening it."""
-        self._open(key, header, ["--test-passphrase"])
+    def verify(self, key: bytearray, header: bytes, slot: str | None = None) -> None:
+        """Prove that `key` opens the volume, by that `slot` if it is named, without opening it."""
+        by = [f"--key-slot={slot}"] if slot is not None else []
+        self._open(key, header, ["--test-passphrase", *by])
+
+    def add_key(self, key: bytearray, another: bytearray, slot: str) -> None:
+        """Let `another` key open the volume as well, by `slot`, which must be free."""
+        with _pipe(another) as descriptor:
+            done = self._run(
+                [
+                    "cryptsetup",
+                    "luksAddKey",
+                    "--batch-mode",
+                    f"--key-slot={slot}",
+                    *_PBKDF,
+                    f"--new-keyfile-size={KEY_BYTES}",
+                    *_KEY_FROM_PIPE,
+                    "--",
+                    self._source,
+                    f"/dev/fd/{descriptor}",
+                ],
+                timeout=_FORMAT_SECONDS,
+                secret=key,
+                pass_fds=(descriptor,),
+            )
+        self._require(done, "add a key to")
+
+    def remove_slot(self, slot: str) -> None:
+        """Wipe a key slot. cryptsetup asks for no key then, and would wipe the last one as well:
+        the caller has seen another.
+        """
+        done = self._run(
+            ["cryptsetup", "luksKillSlot", "--batch-mode", "--", self._source, slot],
+            timeout=_FORMAT_SECONDS,
+        )
+        self._require(done, "remove a key from")
 
     def open(self, key: bytearray, header: bytes, mapper: str, read_only: bool) -> None:
         """Map the volume to /dev/mapper/`mapper`."""
@@ -197,6 +233,20 @@ class Cryptsetup:
             raise VolumeError(f"cryptsetup could not {step} {self._source}: {done.complaint}")
 
 
+@contextmanager
+def _pipe(secret: bytearray) -> Iterator[int]:
+    """Give a file descriptor that `secret`, which a pipe has room for, can be read from once."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    try:
+        try:
+            os.write(writing, secret)
+        finally:
+            os.close(writing)
+        yield reading
+    finally:
+        os.close(reading)
+
+
 def largest_sector(size: int, limit: int = _LARGE_SECTOR) -> int:
     """Return the sector size for a volume of `size` octets whose content takes up to `limit`.
 
@@ -212,8 +262,7 @@ def _parameters(label: str, uuid: str, sector: int) -> list[str]:
         "--type=luks2",
         f"--cipher={CIPHER}",
         f"--key-size={KEY_BYTES * 8}",
-        "--pbkdf=pbkdf2",
-        "--pbkdf-force-iterations=1000",
+        *_PBKDF,
         f"--sector-size={sector}",
         f"--label={label}",
         f"--uuid={uuid}",

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -123,14 +123,15 @@ def _metadata(area: bytes) -> dict[str, Any]:
     return metadata
 
 
-def check(header: Header) -> None:
+def check(header: Header, slots: Collection[str] = ()) -> None:
     """Raise HeaderError unless the header describes a volume as this agent formats them.
 
     Exactly one key slot and one segment, both AES-XTS with a 512-bit key; no tokens, no pending
-    requirements such as an unfinished reencryption.
+    requirements such as an unfinished reencryption. While this agent replaces the key, it may have
+    these `slots` and no others, one of them at least.
     """
     try:
-        _check_metadata(header.metadata)
+        _check_metadata(header.metadata, slots)
     except (KeyError, TypeError, AttributeError, ValueError):
         raise HeaderError("its metadata is not of the form that LUKS2 prescribes") from None
 
@@ -170,8 +171,10 @@ def _expect(found: object, expected: object, what: str) -> None:
         raise HeaderError(f"{what} is {printable(repr(found), 60)} instead of {expected!r}")
 
 
-def _check_metadata(metadata: dict[str, Any]) -> None:
-    _expect(len(metadata["keyslots"]), 1, "the number of key slots")
+def _check_metadata(metadata: dict[str, Any], slots: Collection[str]) -> None:
+    found = metadata["keyslots"]
+    if not (found and found.keys() <= set(slots)):
+        _expect(len(found), 1, "the number of key slots")
     _expect(len(metadata["tokens"]), 0, "the number of tokens")
     _expect(len(metadata["segments"]), 1, "the number of segments")
     _expect(len(metadata["digests"]), 1, "the number of digests")
@@ -179,7 +182,7 @@ def _check_metadata(metadata: dict[str, Any]) -> None:
         raise HeaderError("it asks for an unfinished operation such as reencryption")
     (segment,) = metadata["segments"].values()
     _check_segment(segment)
-    _check_keyslot(metadata)
+    _check_keyslots(metadata)
 
 
 def _check_segment(segment: dict[str, Any]) -> None:
@@ -190,12 +193,13 @@ def _check_segment(segment: dict[str, Any]) -> None:
         raise HeaderError("the sector size is neither 512 nor 4096")
 
 
-def _check_keyslot(metadata: dict[str, Any]) -> None:
-    ((name, slot),) = metadata["keyslots"].items()
-    _check_slot(slot)
+def _check_keyslots(metadata: dict[str, Any]) -> None:
+    for slot in metadata["keyslots"].values():
+        _check_slot(slot)
     (digest,) = metadata["digests"].values()
     _expect(digest["type"], "pbkdf2", "the digest's type")
-    _expect(digest["keyslots"], [name], "the digest's key slots")
+    # Whoever opens a slot gets the volume key that the digest is of, and no other one.
+    _expect(sorted(digest["keyslots"]), sorted(metadata["keyslots"]), "the digest's key slots")
     _expect(digest["segments"], list(metadata["segments"]), "the digest's segments")
 
 
@@ -208,16 +212,22 @@ def _check_slot(slot: dict[str, Any]) -> None:
         raise HeaderError("the key slot's key derivation is unknown")
 
 
-def used_bytes(copy: bytes) -> int:
-    """Return how much of a volume's beginning its header and its key slot take up.
+def digest_of(header: Header) -> str:
+    """Return the digest of the volume key, of a header that passed `check`, with its salt."""
+    (digest,) = header.metadata["digests"].values()
+    return f"{digest['salt']} {digest['digest']}"
+
+
+def used_bytes(copy: bytes, slots: Collection[str] = ()) -> int:
+    """Return how much of a volume's beginning its header and its key slots take up.
 
     That is all of `COPY_BYTES` unless `copy` holds a finished header that passes `check`.
     """
     try:
         header = parse(copy)
-        check(header)
-        (slot,) = header.metadata["keyslots"].values()
-        return int(slot["area"]["offset"]) + int(slot["area"]["size"])
+        check(header, slots)
+        areas = [slot["area"] for slot in header.metadata["keyslots"].values()]
+        return max(int(area["offset"]) + int(area["size"]) for area in areas)
     except (HeaderError, KeyError, TypeError, ValueError):
         return COPY_BYTES
 

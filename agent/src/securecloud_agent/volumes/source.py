@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from securecloud_agent.volumes.header import (
     HeaderError,
     check,
     check_unfinished,
+    digest_of,
     is_unfinished,
     parse,
     parse_torn,
@@ -33,7 +35,10 @@ _SMALLEST = COPY_BYTES + 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What was seen; `header` is the copy that was checked, when the content is LUKS."""
+    """What was seen; `header` is the copy that was checked, when the content is LUKS.
+
+    `slots` are its key slots, and `digest` is the one of the volume key behind all of them.
+    """
 
     content: Content
     detail: str = ""
@@ -41,10 +46,15 @@ class Sight:
     luks_uuid: str | None = None
     header_problem: str | None = None
     header: bytes = b""
+    slots: tuple[str, ...] = ()
+    digest: str = ""
 
 
-def look_at(path: Path, run: Runner) -> Sight:
-    """Say what is on the block device or file at `path`; nothing is written."""
+def look_at(path: Path, run: Runner, slots: Collection[str] = ()) -> Sight:
+    """Say what is on the block device or file at `path`; nothing is written.
+
+    `slots` are those that a LUKS header may have while its key is replaced, see `header.check`.
+    """
     try:
         found = path.stat()
         if not (stat.S_ISBLK(found.st_mode) or stat.S_ISREG(found.st_mode)):
@@ -52,7 +62,7 @@ def look_at(path: Path, run: Runner) -> Sight:
         with path.open("rb", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             if _read(file.fileno(), 0, len(MAGIC)) == MAGIC:
-                return _luks_on(file.fileno(), size)
+                return _luks_on(file.fileno(), size, slots)
             beginning = _read(file.fileno(), 0, COPY_BYTES)
             return _not_luks(path, run, file.fileno(), size, beginning)
     except FileNotFoundError:
@@ -61,25 +71,37 @@ def look_at(path: Path, run: Runner) -> Sight:
         return Sight(Content.ABSENT, error.strerror or "it cannot be read")
 
 
-def _luks_on(file: int, size: int) -> Sight:
+def _luks_on(file: int, size: int, slots: Collection[str]) -> Sight:
     copy = _read(file, 0, _FIRST_BYTES)
-    if used_bytes(copy) > len(copy):
+    if used_bytes(copy, slots) > len(copy):
         copy = _read(file, 0, COPY_BYTES)
-    return _luks(copy, size)
+    return _luks(copy, size, slots)
 
 
-def _luks(copy: bytes, size: int) -> Sight:
+def _luks(copy: bytes, size: int, slots: Collection[str]) -> Sight:
     try:
         header = parse(copy)
     except HeaderError as error:
         return _torn(copy, size, str(error))
     unfinished = is_unfinished(header)
     try:
-        (check_unfinished if unfinished else check)(header)
+        if unfinished:
+            check_unfinished(header)
+        else:
+            check(header, slots)
     except HeaderError as error:
         return Sight(Content.LUKS, "LUKS", size, header.uuid, str(error), copy)
-    content = Content.UNFINISHED if unfinished else Content.LUKS
-    return Sight(content, "LUKS", size, header.uuid, None, copy)
+    if unfinished:
+        return Sight(Content.UNFINISHED, "LUKS", size, header.uuid, None, copy)
+    return Sight(
+        Content.LUKS,
+        "LUKS",
+        size,
+        header.uuid,
+        header=copy,
+        slots=tuple(sorted(header.metadata["keyslots"])),
+        digest=digest_of(header),
+    )
 
 
 def _torn(copy: bytes, size: int, problem: str) -> Sight:

@@ -67,7 +67,7 @@ class Volumes:
         sight = Sight(Content.UNKNOWN, "unknown content")
         connected = iscsi is None or self._is_there(state, iscsi, source)
         if state in KEYLESS and source is not None and connected:
-            sight = look_at(Path(source), self._tools.run)
+            sight = look_at(Path(source), self._tools.run, self._tools.rotations.slots(device))
         mapping = self._mapping(device)
         if mapping is not None and mapping.suspended:
             sight = _of_suspended(sight, mapping)
@@ -200,6 +200,14 @@ class Volumes:
     def forget(self, device: str) -> None:
         """Take away what was written for the next boot."""
         self._tools.mounts.forgotten(device, mapped_path(device))
+
+    def add_key(self, device: str, key: bytearray, successor: bytearray, version: int) -> None:
+        """Let an open volume open by the `successor` of its key as well, and prove it."""
+        self._tools.rotations.add(device, key, successor, version)
+
+    def settle_keys(self, device: str, version: int, successor: int | None) -> bool:
+        """Take off the volume the key that the server does not release any more, if any."""
+        return self._tools.rotations.settle(device, version, successor)
 
     def tell(self, event: str, device: str, mount_point: str, seconds_left: int) -> None:
         """Tell the hooks."""

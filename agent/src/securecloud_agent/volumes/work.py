@@ -20,6 +20,7 @@ from securecloud_agent.volumes.in_place import Order
 from securecloud_agent.volumes.iscsi import Sessions
 from securecloud_agent.volumes.kernel import Kernel
 from securecloud_agent.volumes.mounts import Direct, Mounts
+from securecloud_agent.volumes.rotation import Rotations
 from securecloud_agent.volumes.source import Sight, blank_again, look_at
 from securecloud_agent.volumes.trouble import VolumeError
 
@@ -40,6 +41,7 @@ class Tools:
     marks: BootMarks
     encryptions: Encryptions
     header_copies: HeaderCopies
+    rotations: Rotations
     sessions: Sessions
     new_uuid: Callable[[], uuid.UUID] = uuid.uuid4
     mounts: Mounts = field(default_factory=Direct)
@@ -145,7 +147,8 @@ class Work:
 
     def _look(self) -> Sight:
         """Look again right before a step: what was seen earlier may have been replaced."""
-        sight = look_at(Path(self._target.source), self._run)
+        slots = self._tools.rotations.slots(self._device)
+        sight = look_at(Path(self._target.source), self._run, slots)
         if sight.content is not Content.LUKS or sight.header_problem is not None:
             problem = sight.header_problem or f"it holds {sight.detail}"
             raise VolumeError(f"{self._target.source} is not as it was seen before: {problem}")

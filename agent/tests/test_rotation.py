@@ -1,0 +1,283 @@
+"""A key is replaced: at each moment one that the server releases opens the volume."""
+
+import json
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from securecloud_agent.main import main, wiring
+from securecloud_agent.state import memory
+from securecloud_agent.state.memory import Memory, Rotation
+from securecloud_agent.volumes import header_copies
+from securecloud_protocol import messages as wire
+
+pytestmark = pytest.mark.usefixtures("no_mapper")
+
+
+def unlock(home, capsys):
+    status = main(["--config", str(home.config), "unlock", "--json"])
+    captured = capsys.readouterr()
+    return status, json.loads(captured.out), captured.err
+
+
+def opens(source: str, key: bytes, slot: int | None = None) -> bool:
+    by = [] if slot is None else [f"--key-slot={slot}"]
+    command = ["cryptsetup", "open", "--test-passphrase", "--key-file=-", *by, source]
+    return subprocess.run(command, input=key, capture_output=True, check=False).returncode == 0
+
+
+def slots(source: str) -> list[str]:
+    command = ["cryptsetup", "luksDump", "--dump-json-metadata", source]
+    dump = subprocess.run(command, capture_output=True, check=True).stdout
+    return sorted(json.loads(dump)["keyslots"])
+
+
+@pytest.fixture
+def source(home, enrolled, device, capsys) -> str:
+    unlock(home, capsys)
+    return device.volume.source
+
+
+@pytest.fixture
+def old(device, source) -> bytes:
+    """The key that the volume opens with so far; from now on it is to be replaced."""
+    device.successor = os.urandom(wire.DEVICE_KEY_BYTES)
+    return device.key
+
+
+def is_whole(device, source: str, old: bytes) -> bool:
+    """Say whether the volume has just the key that the server releases."""
+    return len(slots(source)) == 1 and opens(source, device.key) and not opens(source, old)
+
+
+def test_an_open_volume_gets_its_new_key_in_one_go(
+    home, device, management, source, old, forgotten, capsys
+):
+    forgotten.clear()
+    new = device.successor
+    status, result, _ = unlock(home, capsys)
+    assert (status, result["changed"]) == (0, True)
+    wanted = [claim.want for evidence in management.evidence for claim in evidence.devices]
+    assert wanted == ["key", "check", "renew"]
+    told = management.acks[-1].results[0]
+    assert (told.result, told.key_version) == ("verified", 2)
+    assert "it opens with version 2 of its key as well" in told.detail
+    assert (device.key, device.version, device.successor) == (new, 2, None)
+    assert is_whole(device, source, old)
+    assert set(forgotten) == {old, new}
+    assert Memory(home.state).rotation("data") is None
+    assert Memory(home.state).device("data").key_version == 2
+    _, result, _ = unlock(home, capsys)
+    assert not result["changed"]
+    assert len(management.evidence) == 4
+
+
+def test_a_volume_that_is_opened_gets_its_new_key(home, device, management, source, old, capsys):
+    reboot(home)
+    status, result, _ = unlock(home, capsys)
+    assert (status, result["devices"][0]["code"]) == (0, "approved")
+    assert is_whole(device, source, old)
+    assert len(management.acks) == 2
+
+
+def reboot(home) -> None:
+    for mark in (home.folder / "run" / "agent").glob("verified-*"):
+        mark.unlink()
+
+
+def test_again_and_again(home, device, source, capsys):
+    for _ in range(3):
+        old, device.successor = device.key, os.urandom(wire.DEVICE_KEY_BYTES)
+        unlock(home, capsys)
+        assert is_whole(device, source, old)
+    assert device.version == 4
+
+
+def test_the_copy_of_the_header_opens_with_the_new_key_alone(home, device, source, old, capsys):
+    unlock(home, capsys)
+    copy = str(home.state / "headers" / "data.luks")
+    assert opens(copy, device.key)
+    assert not opens(copy, old)
+
+
+def test_the_old_key_stays_until_the_server_took_the_word(
+    home, device, management, listener, source, old, capsys
+):
+    listener.faults = [None, None, None, None, *["drop"] * 12]
+    _, _, err = unlock(home, capsys)
+    assert "could not be told" in err
+    assert device.version == 1
+    assert slots(source) == ["0", "1"]
+    assert opens(source, old)
+    assert opens(source, device.successor)
+    listener.faults.clear()
+    unlock(home, capsys)
+    assert is_whole(device, source, old)
+
+
+def test_the_old_key_goes_when_only_the_receipt_was_lost(
+    home, device, listener, source, old, capsys
+):
+    listener.faults = [None, None, None, None, "drop after", *["drop"] * 12]
+    unlock(home, capsys)
+    assert device.version == 2
+    assert slots(source) == ["0", "1"]
+    listener.faults.clear()
+    status, result, _ = unlock(home, capsys)
+    assert (status, result["devices"][0]["code"], result["changed"]) == (0, "checked", True)
+    assert is_whole(device, source, old)
+
+
+def test_the_new_key_goes_when_the_rotation_was_given_up(
+    home, device, listener, source, old, capsys
+):
+    listener.faults = [None, None, None, None, *["drop"] * 12]
+    unlock(home, capsys)
+    given_up, device.successor = device.successor, None
+    listener.faults.clear()
+    unlock(home, capsys)
+    assert slots(source) == ["0"]
+    assert opens(source, old)
+    assert not opens(source, given_up)
+    assert Memory(home.state).rotation("data") is None
+
+
+def test_another_successor_takes_the_place_of_one_that_was_given_up(
+    home, device, listener, source, old, capsys
+):
+    listener.faults = [None, None, None, None, *["drop"] * 12]
+    unlock(home, capsys)
+    given_up = device.successor
+    device.successor, device.version = os.urandom(wire.DEVICE_KEY_BYTES), 2
+    listener.faults.clear()
+    # Here versions are counted from the one in use, so that one has to go up as well.
+    Memory(home.state).remember_rotation("data", Rotation(9, "0", "1"))
+    unlock(home, capsys)
+    assert is_whole(device, source, old)
+    assert not opens(source, given_up)
+
+
+class Killed(BaseException):
+    """Nothing catches it."""
+
+
+class Doors:
+    """Counts what is done to the world, and ends the agent at one of the steps."""
+
+    def __init__(self) -> None:
+        self.passed = 0
+        self.end_at: int | None = None
+
+    def step(self) -> None:
+        self.passed += 1
+        if self.passed == self.end_at:
+            raise Killed
+
+    def around(self, work):
+        def done(*arguments, **options):
+            self.step()
+            result = work(*arguments, **options)
+            self.step()
+            return result
+
+        return done
+
+
+@pytest.fixture
+def doors(monkeypatch) -> Doors:
+    doors = Doors()
+    monkeypatch.setattr(wiring, "run", doors.around(wiring.run))
+    for module, name in (
+        (memory, "write_json"),
+        (memory, "remove"),
+        (header_copies, "write_file"),
+    ):
+        monkeypatch.setattr(module, name, doors.around(getattr(module, name)))
+    return doors
+
+
+def test_killed_at_any_step_a_released_key_opens_it(
+    home, device, management, source, doors, capsys
+):
+    at, deaths = 0, 0
+    while True:
+        at += 1
+        old, device.successor = device.key, os.urandom(wire.DEVICE_KEY_BYTES)
+        doors.passed, doors.end_at = 0, at
+        try:
+            unlock(home, capsys)
+            break
+        except Killed:
+            deaths += 1
+        doors.end_at = None
+        assert opens(source, device.key), at
+        if at % 2:
+            reboot(home)
+            assert unlock(home, capsys)[1]["devices"][0]["volume"] == "verified", at
+        else:
+            unlock(home, capsys)
+        assert is_whole(device, source, old), at
+    assert deaths > 15
+
+
+def test_a_slot_that_nobody_knows_of_is_refused(home, device, source, capsys, tmp_path):
+    another = tmp_path / "another"
+    another.write_bytes(os.urandom(64))
+    command = ["cryptsetup", "luksAddKey", "--batch-mode", "--key-file=-", source, str(another)]
+    subprocess.run(command, input=device.key, check=True, capture_output=True)
+    reboot(home)
+    _, result, _ = unlock(home, capsys)
+    assert "the number of key slots is 2" in result["devices"][0]["detail"]
+    device.successor = os.urandom(wire.DEVICE_KEY_BYTES)
+    _, result, _ = unlock(home, capsys)
+    assert result["devices"][0]["outcome"] == "failed"
+    assert slots(source) == ["0", "1"]
+
+
+def test_an_open_volume_whose_header_was_changed_keeps_its_key_and_tells(
+    home, device, management, source, old, capsys
+):
+    whole = Path(source).read_bytes()[: 32 * 1024]
+    with Path(source).open("r+b") as file:
+        file.write(b"x" * 4096)
+    status, result, err = unlock(home, capsys)
+    assert (status, result["devices"][0]["outcome"]) == (0, "granted")
+    assert "its key was not replaced" in err
+    told = management.acks[-1].results[0]
+    assert (told.key_version, "its key was not replaced" in told.detail) == (1, True)
+    assert device.version == 1
+    with Path(source).open("r+b") as file:
+        file.write(whole)
+    unlock(home, capsys)
+    assert is_whole(device, source, old)
+
+
+def test_the_last_slot_is_never_wiped(home, device, listener, source, old, capsys):
+    """Somebody put a header back that has only the old slot."""
+    before = Path(source).read_bytes()[: 16 * 1024 * 1024]
+    listener.faults = [None, None, None, None, "drop after", *["drop"] * 12]
+    unlock(home, capsys)
+    with Path(source).open("r+b") as file:
+        file.write(before)
+    listener.faults.clear()
+    status, _, err = unlock(home, capsys)
+    assert status == 0
+    assert "only the key slot that is to go" in err
+    assert opens(source, old)
+
+
+def test_a_damaged_memory_of_it_is_told(home, device, source, capsys):
+    Memory(home.state).remember_rotation("data", Rotation(2, "0", "0"))
+    status, result, _ = unlock(home, capsys)
+    assert "rotations/data.json is damaged" in result["devices"][0]["detail"]
+    assert status == 1
+
+
+def test_a_read_only_volume_is_left_alone(home, device, management, source, old, capsys):
+    known = Memory(home.state).device("data")
+    Memory(home.state).remember_device("data", replace(known, read_only=True))
+    unlock(home, capsys)
+    assert [claim.want for claim in management.evidence[-1].devices] == ["check"]
+    assert slots(source) == ["0"]
