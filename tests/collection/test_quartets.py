@@ -234,6 +234,24 @@ def test_agent_check(play: Play, machine: AgentMachine, tmp_path: Path) -> None:
     assert turned["check"][1]["agents"][0]["devices"][0]["code"] == "policy"
 
 
+def test_key_rotation(play: Play, machine: AgentMachine, tmp_path: Path) -> None:
+    server = machine.server
+    server.ok("PUT", "/policies/quartet-approving", APPROVING)
+    distant = AgentMachine(tmp_path, server, "rotating")
+    distant.configure()
+    distant.enrol()
+    distant.register("rotating-data", "quartet-approving", mount_point=None)
+    with distant.service():
+        eventually(lambda: server.ok("GET", "/keys/rotating-data")["state"] == "active", 20)
+        results = play("quartets/key_rotation.yml", device="rotating-data")
+    assert_quartet(results["replace"])
+    foreseen, done, again, _ = results["replace"]
+    assert foreseen["key"]["successor"] == {"version": 2}
+    assert (done["key"]["version"], done["key"]["successor"]) == (2, None)
+    assert done["diff"]["before"] == {"key": "version 1"}
+    assert again["key"]["version"] == 2
+
+
 def test_quarantine(play: Play, machine: AgentMachine) -> None:
     """A machine that is set back to an earlier state, as an honest restore does."""
     machine.server.ok("PUT", "/policies/quartet-approving", APPROVING)
