@@ -94,7 +94,7 @@ EXAMPLES = r"""
 RETURN = r"""
 key:
   description:
-    - The key as the server has it now, without its secret. RV(key.successor) is the one that is to
+    - The key as the server has it now, without its secret. C(successor) is the one that is to
       replace it, V(null) when it is not being replaced. In check mode, as far as it is known.
   returned: success
   type: dict
