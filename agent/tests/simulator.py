@@ -199,12 +199,10 @@ class Management:
         for result in opened.ack.results:
             device = self.devices[result.device]
             device.previous = device.next
-            if device.successor and result.key_version == device.version + 1:
-                device.key, device.version, device.successor = (
-                    device.successor,
-                    result.key_version,
-                    None,
-                )
+            in_use = result.result in {"mounted", "opened", "verified", "offline"}
+            if device.successor and result.key_version == device.version + 1 and in_use:
+                device.key, device.successor = device.successor, None
+                device.version += 1
             if result.luks_uuid and device.volume is not None and result.result != "failed":
                 device.volume = _pinned(device.volume, result.luks_uuid)
         return self.responder.receipt(opened)

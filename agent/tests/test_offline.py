@@ -425,6 +425,15 @@ def test_it_opens_after_a_boot_and_says_for_how_long(granted, tpm, forgotten, de
     assert open_kept(later) == (), "it is open"
 
 
+def test_a_key_that_was_replaced_is_sealed_in_the_place_of_the_old_one(granted, tpm, device):
+    device.successor = bytes(range(64))
+    make_pass(granted, ())
+    assert device.version == 2
+    assert json.loads(sealed_file(granted).read_text())["sealed"]["key_version"] == 2
+    again = rebooted(granted, tpm)
+    assert open_kept(again)[0].outcome == "granted"
+
+
 def test_it_is_locked_when_the_time_is_over(granted, tpm, clock, terminals, management, listener):
     later = rebooted(granted, tpm)
     open_kept(later)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from securecloud_agent.main import device as work
 from securecloud_agent.main import main, wiring
 from securecloud_agent.state import memory
 from securecloud_agent.state.memory import Memory, Rotation
@@ -60,10 +61,12 @@ def test_an_open_volume_gets_its_new_key_in_one_go(
     status, result, _ = unlock(home, capsys)
     assert (status, result["changed"]) == (0, True)
     wanted = [claim.want for evidence in management.evidence for claim in evidence.devices]
-    assert wanted == ["key", "check", "renew"]
-    told = management.acks[-1].results[0]
-    assert (told.result, told.key_version) == ("verified", 2)
-    assert "it opens with version 2 of its key as well" in told.detail
+    assert wanted == ["key", "check", "renew", "check"]
+    added, wiped = (ack.results[0] for ack in management.acks[1:])
+    assert (added.result, added.key_version) == ("verified", 2)
+    assert "it opens with version 2 of its key as well" in added.detail
+    assert (wiped.result, wiped.key_version) == ("verified", 2)
+    assert wiped.detail == "it opens with version 2 of its key alone"
     assert (device.key, device.version, device.successor) == (new, 2, None)
     assert is_whole(device, source, old)
     assert set(forgotten) == {old, new}
@@ -71,7 +74,7 @@ def test_an_open_volume_gets_its_new_key_in_one_go(
     assert Memory(home.state).device("data").key_version == 2
     _, result, _ = unlock(home, capsys)
     assert not result["changed"]
-    assert len(management.evidence) == 4
+    assert len(management.evidence) == 5
 
 
 def test_a_volume_that_is_opened_gets_its_new_key(home, device, management, source, old, capsys):
@@ -79,7 +82,7 @@ def test_a_volume_that_is_opened_gets_its_new_key(home, device, management, sour
     status, result, _ = unlock(home, capsys)
     assert (status, result["devices"][0]["code"]) == (0, "approved")
     assert is_whole(device, source, old)
-    assert len(management.acks) == 2
+    assert len(management.acks) == 3
 
 
 def reboot(home) -> None:
@@ -130,6 +133,102 @@ def test_the_old_key_goes_when_only_the_receipt_was_lost(
     assert is_whole(device, source, old)
 
 
+def test_a_receipt_says_nothing_of_the_successor(
+    home, device, management, source, old, monkeypatch, capsys
+):
+    """The rotation is given up while the word of the new key is on its way."""
+    take = management._ack
+
+    def give_up_and_take(body):
+        device.successor = None
+        return take(body)
+
+    monkeypatch.setattr(management, "_ack", give_up_and_take)
+    unlock(home, capsys)
+    assert device.version == 1
+    assert is_whole(device, source, os.urandom(64))
+    assert slots(source) == ["0"]
+
+
+def test_what_is_told_as_failed_gets_no_new_key(home, device, source, old, monkeypatch, capsys):
+    monkeypatch.setattr(work, "_ack_word", lambda *_: "failed")
+    unlock(home, capsys)
+    assert slots(source) == ["0"]
+
+
+def test_a_header_that_was_cut_in_the_middle_of_its_change_is_repaired(
+    home, device, listener, source, old, capsys
+):
+    """A power cut between the writing of the first header and of the second."""
+    before = Path(source).read_bytes()[: 32 * 1024]
+    listener.faults = [None, None, None, None, *["drop"] * 12]
+    unlock(home, capsys)
+    listener.faults.clear()
+    with Path(source).open("r+b") as file:
+        file.seek(16 * 1024)
+        file.write(before[16 * 1024 :])
+    reboot(home)
+    status, result, _ = unlock(home, capsys)
+    assert (status, result["devices"][0]["volume"]) == (0, "verified")
+    assert is_whole(device, source, old)
+    both = Path(source).read_bytes()[: 32 * 1024]
+    assert both[4096 : 16 * 1024] == both[20 * 1024 : 32 * 1024]
+
+
+def test_a_header_with_halves_is_refused_when_no_key_is_replaced(home, device, source, capsys):
+    before = Path(source).read_bytes()[16 * 1024 : 32 * 1024]
+    device.successor = os.urandom(wire.DEVICE_KEY_BYTES)
+    unlock(home, capsys)
+    with Path(source).open("r+b") as file:
+        file.seek(16 * 1024)
+        file.write(before)
+    reboot(home)
+    _, result, _ = unlock(home, capsys)
+    assert "its two headers differ" in result["devices"][0]["detail"]
+
+
+def test_a_slot_that_was_changed_since_its_proof_keeps_the_other_one(
+    home, device, listener, source, old, capsys
+):
+    listener.faults = [None, None, None, None, "drop after", *["drop"] * 12]
+    unlock(home, capsys)
+    listener.faults.clear()
+    area = area_of(source, "1")
+    with Path(source).open("r+b") as file:
+        file.seek(area)
+        whole = file.read(16)
+        file.seek(area)
+        file.write(bytes(16))
+    status, _, err = unlock(home, capsys)
+    assert (status, slots(source)) == (0, ["0", "1"])
+    assert "key slot 1" in err
+    assert "is not as it was when it was proved" in err
+    with Path(source).open("r+b") as file:
+        file.seek(area)
+        file.write(whole)
+    unlock(home, capsys)
+    assert is_whole(device, source, old)
+
+
+def area_of(source: str, slot: str) -> int:
+    command = ["cryptsetup", "luksDump", "--dump-json-metadata", source]
+    dump = subprocess.run(command, capture_output=True, check=True).stdout
+    return int(json.loads(dump)["keyslots"][slot]["area"]["offset"])
+
+
+def test_a_device_that_goes_and_comes_back_in_between(
+    home, device, management, listener, source, old, capsys
+):
+    listener.faults = [None, None, None, None, *["drop"] * 12]
+    unlock(home, capsys)
+    listener.faults.clear()
+    Memory(home.state).forget_device("data")
+    reboot(home)
+    status, result, _ = unlock(home, capsys)
+    assert (status, result["devices"][0]["volume"]) == (0, "verified")
+    assert is_whole(device, source, old)
+
+
 def test_the_new_key_goes_when_the_rotation_was_given_up(
     home, device, listener, source, old, capsys
 ):
@@ -153,7 +252,8 @@ def test_another_successor_takes_the_place_of_one_that_was_given_up(
     device.successor, device.version = os.urandom(wire.DEVICE_KEY_BYTES), 2
     listener.faults.clear()
     # Here versions are counted from the one in use, so that one has to go up as well.
-    Memory(home.state).remember_rotation("data", Rotation(9, "0", "1"))
+    known = Memory(home.state).rotation("data")
+    Memory(home.state).remember_rotation("data", replace(known, version=9))
     unlock(home, capsys)
     assert is_whole(device, source, old)
     assert not opens(source, given_up)
@@ -264,12 +364,13 @@ def test_the_last_slot_is_never_wiped(home, device, listener, source, old, capsy
     listener.faults.clear()
     status, _, err = unlock(home, capsys)
     assert status == 0
-    assert "only the key slot that is to go" in err
+    assert "key slot 1" in err
+    assert "Was the header restored from a copy?" in err
     assert opens(source, old)
 
 
 def test_a_damaged_memory_of_it_is_told(home, device, source, capsys):
-    Memory(home.state).remember_rotation("data", Rotation(2, "0", "0"))
+    Memory(home.state).remember_rotation("data", Rotation(2, "uuid", "0", "0", ""))
     status, result, _ = unlock(home, capsys)
     assert "rotations/data.json is damaged" in result["devices"][0]["detail"]
     assert status == 1

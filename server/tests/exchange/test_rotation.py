@@ -1,5 +1,6 @@
 """A key is replaced: the machine is given both, proves the new one, and only then it counts."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -92,6 +93,10 @@ def test_it_does_not_count_otherwise(server: Any, machine: Any, version: int, re
     now = server.life(DEVICE)
     assert (now.current.version, now.successor.version) == (1, 2)
     assert "key.rotated" not in server.actions()
+    told = server.events()[-1]
+    assert told.outcome == ("success" if version == 1 else "failed")
+    if version == 3:
+        assert "opens with version 3 of its key; released is version 1" in told.reason
     machine.reboot()
     assert machine.ask().decisions[0].outcome == "granted", "it tries again"
 
@@ -117,7 +122,26 @@ def test_a_key_that_was_revoked_meanwhile_stays_so(server: Any, machine: Any) ->
         "deactivated",
         2,
     )
+    told = server.events()[-1]
+    assert (told.action, told.outcome) == ("device.failed", "failed")
+    assert "released is version 1, which is deactivated" in told.reason
     assert machine.ask(want="check").decisions[0].code == "revoked"
+    # The machine still has both keys in its header, and hears which one counts.
+    server.key_state(DEVICE, "active")
+    decision = machine.ask(want="check").decisions[0]
+    assert (decision.key_version, decision.successor.version) == (1, 2)
+
+
+def test_a_rotation_that_was_given_up_meanwhile_stays_so(server: Any, machine: Any) -> None:
+    machine.unlock()
+    successor = rotate(server)
+    dialogue, _ = renew(machine)
+    gone = replace(successor, state="destroyed", reference=b"")
+    server.database.write(lambda tx: tx.keys.put(gone))
+    acknowledge(dialogue, 2)
+    assert server.events()[-1].outcome == "failed"
+    decision = machine.ask(want="check").decisions[0]
+    assert (decision.key_version, decision.successor) == (1, None)
 
 
 def test_what_a_person_approved_in_this_boot_holds_for_the_successor(
@@ -161,3 +185,4 @@ def test_a_successor_that_cannot_be_fetched_waits(
     decision = machine.ask().decisions[0]
     assert (decision.outcome, decision.successor) == ("granted", None)
     assert decision.key is not None
+    assert "successor" not in server.events()[-1].details, "it was not sent"

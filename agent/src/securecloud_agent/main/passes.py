@@ -79,7 +79,7 @@ class _Pass:
         self._offline = agent.offline_keys()
         self._replacing = Replacing(agent, self._volumes)
         self._due: set[str] = set()
-        self._added: dict[str, int] = {}
+        self._added: set[str] = set()
         self._renewing: set[str] = set()
         self._facts: FactWatch | None = None
         self._peers = Peers(agent.settings.ca_file, agent.clocks.now)
@@ -99,7 +99,14 @@ class _Pass:
 
     def run(self, devices: tuple[str, ...]) -> Passed:
         passed = self._run(devices)
-        return self._replace_keys(passed) if self._due else passed
+        if self._due:
+            self._renewing = set(self._due)
+            passed = self._again(passed, self._renewing)
+            self._renewing = set()
+        if self._added:
+            # The old key goes when a decision says that the new one is released.
+            passed = self._again(passed, self._added)
+        return passed
 
     def _run(self, devices: tuple[str, ...]) -> Passed:
         # A server that does not answer must not keep a volume open beyond its grace.
@@ -112,18 +119,19 @@ class _Pass:
                 raise
             return self._run_once(devices, deadline)
 
-    def _replace_keys(self, passed: Passed) -> Passed:
-        """Ask again, for the keys that are to follow those of what is open."""
-        self._renewing, watched = set(self._due), self._facts
+    def _again(self, passed: Passed, devices: Collection[str]) -> Passed:
+        """Ask again, about some of what was asked for."""
+        watched = self._facts
         try:
-            more = self._run(tuple(sorted(self._renewing)))
+            more = self._run(tuple(sorted(devices)))
         except AgentError as error:
-            warn(f"keys that are to be replaced stay until the next check: {error}")
+            warn(f"keys are not replaced before the next check: {error}")
             return passed
         finally:
             # The first exchange asked for more.
             self._facts = watched
-        newer = {each.device: each for each in more.outcomes}
+        # What it was opened by says more than that it is open.
+        newer = {each.device: each for each in more.outcomes if each.outcome != "granted"}
         outcomes = tuple(newer.get(each.device, each) for each in passed.outcomes)
         changed = passed.changed or more.changed
         return replace(passed, changed=changed, outcomes=outcomes, ticket=more.ticket)
@@ -263,7 +271,7 @@ class _Pass:
         replaced = [self._replacing.follow(*each) for each in zip(decisions, done, strict=False)]
         done[: len(replaced)] = [each.done for each in replaced]
         decisions = [each.decision for each in replaced]
-        self._added = {each.decision.device: each.version for each in replaced if each.version}
+        self._added = {each.decision.device for each in replaced if each.version is not None}
         self._forget(keys, but={each.device for each in decisions if each.offline})
         self._due = {each.device for each in decisions if self._replacing.is_due(each)}
         self._acknowledge(session, [each.ack for each in done if each.ack is not None])
@@ -304,8 +312,6 @@ class _Pass:
             reports.told(result.device)
             self._offline.told(result.device)
             self._memory.confirm_lineage(result.device)
-        for device, version in self._added.items():
-            self._replacing.taken(device, version)
 
 
 def _keys_in(decision: DeviceDecision) -> list[bytes]:

@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass, replace
 
-from securecloud_protocol.messages import DeviceDecision
+from securecloud_protocol.messages import AckResult, DeviceDecision
 
 from securecloud_agent.decide.model import State
-from securecloud_agent.errors import AgentError, printable, warn, warned
+from securecloud_agent.decide.offline import CODE as OFFLINE
+from securecloud_agent.errors import AgentError, printable, warn
 from securecloud_agent.main.device import Followed
 from securecloud_agent.main.hardening import wipe
 from securecloud_agent.main.wiring import Agent
 from securecloud_agent.volumes.volumes import Volumes
 
 _IN_USE = frozenset({State.VERIFIED, State.OPENED, State.MOUNTED})
+_WORDS = frozenset({*map(str, _IN_USE), OFFLINE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,46 +37,54 @@ class Replacing:
 
     def is_due(self, decision: DeviceDecision) -> bool:
         """Say whether to ask for the key that is to follow: the volume is open and writable."""
-        successor, known = decision.successor, self._memory.device(decision.device)
+        successor = decision.successor
         return (
             successor is not None
             and successor.key is None
-            and known is not None
-            and not known.read_only
+            and not self._is_read_only(decision)
             and self._volumes.state(decision.device) in _IN_USE
         )
 
     def follow(self, decision: DeviceDecision, done: Followed) -> Replaced:
         """Take off a key that is not released any more, and add the one that is to follow.
 
-        What fails is told, and changes nothing of the volume's being open.
+        Only the server's decision says which one it releases: it answers an acknowledgement also
+        where it did not take the successor that was named in it. What fails is told, and changes
+        nothing of the volume's being open.
         """
-        device, version = decision.device, decision.key_version
-        if (
-            decision.outcome != "granted"
-            or version is None
-            or self._volumes.state(device) not in _IN_USE
-        ):
+        device, version, successor = decision.device, decision.key_version, decision.successor
+        state = self._volumes.state(device)
+        if decision.outcome != "granted" or version is None or state not in _IN_USE:
             return Replaced(done, decision)
-        successor = decision.successor
         try:
+            if successor is None:
+                # Before the slot goes that it opens.
+                self._offline.outdated(device, version)
             follows = successor.version if successor is not None else None
-            settled = self._settle(device, version, follows)
-            if settled:
-                done = replace(done, changed=True)
+            if self._volumes.settle_keys(device, version, follows):
+                self._remember(device, version)
+                text = f"it opens with version {version} of its key alone"
+                done = _told(replace(done, changed=True), device, str(state), text, version)
             if successor is None or successor.key is None or decision.key is None:
+                return Replaced(done, decision)
+            if self._is_read_only(decision) or not _is_in_use(done):
                 return Replaced(done, decision)
             self._add(device, decision.key, successor.key, successor.version)
         except AgentError as error:
             problem = f"its key was not replaced: {printable(error)}"
             warn(f"{device}: {problem}")
-            return Replaced(_told(done, problem, version), decision)
-        told = f"it opens with version {successor.version} of its key as well"
+            return Replaced(_told(done, device, str(state), problem, version), decision)
         opens_by = replace(
             decision, key=successor.key, key_version=successor.version, successor=None
         )
-        done = _told(replace(done, changed=True), told, successor.version)
+        text = f"it opens with version {successor.version} of its key as well"
+        done = _told(replace(done, changed=True), device, str(state), text, successor.version)
         return Replaced(done, opens_by, successor.version)
+
+    def _is_read_only(self, decision: DeviceDecision) -> bool:
+        known = self._memory.device(decision.device)
+        volume = decision.volume
+        return (known is None or known.read_only) or (volume is not None and volume.read_only)
 
     def _add(self, device: str, key: bytes, successor: bytes, version: int) -> None:
         old, new = bytearray(key), bytearray(successor)
@@ -84,24 +94,18 @@ class Replacing:
             wipe(old)
             wipe(new)
 
-    def taken(self, device: str, version: int) -> None:
-        """Take off the old key: the server has taken the new one, of `version`, into use."""
-        with warned(f"{device}: its old key opens it as well until the next check"):
-            self._settle(device, version, None)
-
-    def _settle(self, device: str, version: int, successor: int | None) -> bool:
-        settled = self._volumes.settle_keys(device, version, successor)
-        if settled:
-            self._offline.outdated(device, version)
-            known = self._memory.device(device)
-            if known is not None:
-                self._memory.remember_device(device, replace(known, key_version=version))
-        return settled
+    def _remember(self, device: str, version: int) -> None:
+        known = self._memory.device(device)
+        if known is not None:
+            self._memory.remember_device(device, replace(known, key_version=version))
 
 
-def _told(done: Followed, text: str, version: int) -> Followed:
-    ack = done.ack
-    if ack is None:
-        return done
+def _is_in_use(done: Followed) -> bool:
+    """Say whether the server will take it for that; else it would not take the successor."""
+    return done.ack is not None and done.ack.result in _WORDS
+
+
+def _told(done: Followed, device: str, state: str, text: str, version: int) -> Followed:
+    ack = done.ack or AckResult(device, version, state, None, False, "")
     detail = printable(f"{ack.detail}; {text}" if ack.detail else text)
     return replace(done, ack=replace(ack, detail=detail, key_version=version))

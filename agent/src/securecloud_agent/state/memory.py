@@ -69,13 +69,19 @@ class Encryption:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """A key that is being replaced by `version`: the slot that the volume was opened by so far, and
-    the one for the successor. Both may be there, or one of them.
+    """A key of the volume `luks_uuid` that is being replaced by `version`: the key slot that opened
+    it so far, and the one for the successor. Both may be there, or one of them.
+
+    The proofs are digests of each slot as it was when its key was seen to open it (`header.proof`);
+    the new one's is empty until then.
     """
 
     version: int
+    luks_uuid: str
     old_slot: str
     new_slot: str
+    old_proof: str
+    new_proof: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +162,8 @@ class Memory:
 
     def forget_device(self, name: str) -> None:
         """Forget where its volume was and what was asked for it; its lineage stays."""
-        for room in ("encryptions", "rotations", "devices"):
+        # A key that is being replaced is the volume's, and it may come back.
+        for room in ("encryptions", "devices"):
             remove(self._device_file(room, name))
 
     # Encryption in place
@@ -292,7 +299,13 @@ class BootMarks:
 def _is_rotation(rotation: Rotation) -> bool:
     """Say whether the values are such as this agent writes."""
     slots = rotation.old_slot, rotation.new_slot
-    return type(rotation.version) is int and slots[0] != slots[1] and {*slots} <= _SLOTS
+    texts = rotation.luks_uuid, rotation.old_proof, rotation.new_proof
+    return (
+        type(rotation.version) is int
+        and slots[0] != slots[1]
+        and {*slots} <= _SLOTS
+        and all(type(text) is str for text in texts)
+    )
 
 
 def _target(found: Any) -> "IscsiTarget | None":

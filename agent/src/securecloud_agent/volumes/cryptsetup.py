@@ -108,6 +108,11 @@ class Cryptsetup:
         )
         self._require(done, "recover")
 
+    def repair_header(self) -> None:
+        """Write the newer of two headers that differ over the older one."""
+        argv = ["cryptsetup", "repair", "--batch-mode", "--type=luks2", "--", self._source]
+        self._require(self._run(argv, timeout=_FORMAT_SECONDS), "repair the header of")
+
     def restore_header(self, header: bytes, pass_fds: tuple[int, ...]) -> None:
         """Put `header`, a copy of 16 MiB, in the place of the one on the device."""
         with ram_copy(header) as descriptor:

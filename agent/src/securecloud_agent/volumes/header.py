@@ -79,6 +79,23 @@ def parse_torn(copy: bytes) -> Header:
     return max(whole, key=lambda each: each.sequence)
 
 
+def newer_of_two(copy: bytes, slots: Collection[str]) -> Header:
+    """Return the newer of the two headers where a power cut came between the writing of both, while
+    this agent replaced the key, so that they may have these `slots`.
+
+    Raise HeaderError unless what is whole of the two belongs to one volume and one volume key.
+    """
+    whole = []
+    for offset, magic in ((0, MAGIC), (_USUAL_BYTES, _SECOND_MAGIC)):
+        with suppress(HeaderError):
+            whole.append(_parse_one(copy, offset, magic)[0])
+    for each in whole:
+        check(each, slots)
+    if len({(each.uuid, digest_of(each)) for each in whole}) != 1:
+        raise HeaderError("neither of its two headers is whole, or they are of two volumes")
+    return max(whole, key=lambda each: each.sequence)
+
+
 def is_unfinished(header: Header) -> bool:
     """Say whether the header asks for something to be finished, such as a reencryption."""
     config = header.metadata.get("config")
@@ -216,6 +233,19 @@ def digest_of(header: Header) -> str:
     """Return the digest of the volume key, of a header that passed `check`, with its salt."""
     (digest,) = header.metadata["digests"].values()
     return f"{digest['salt']} {digest['digest']}"
+
+
+def proof(copy: bytes, slot: str) -> str:
+    """Return a digest of a key slot in `copy`, which `check` has passed: of what it says of itself,
+    of the key in it, and of the volume key that it leads to.
+    """
+    header = parse(copy)
+    found = header.metadata["keyslots"][slot]
+    start, size = int(found["area"]["offset"]), int(found["area"]["size"])
+    hashed = hashlib.sha256(json.dumps(found, sort_keys=True).encode())
+    hashed.update(digest_of(header).encode())
+    hashed.update(copy[start : start + size])
+    return hashed.hexdigest()
 
 
 def used_bytes(copy: bytes, slots: Collection[str] = ()) -> int:

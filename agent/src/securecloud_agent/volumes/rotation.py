@@ -3,16 +3,20 @@
 The successor is added beside the present key and proved. Only when the server is known to have
 taken it into use is the old key slot wiped; when it has given the successor up, the new one is.
 What is under way is on disk before the header is changed, since a header with two key slots is
-refused otherwise.
+refused otherwise. No slot is wiped unless the other one is as it was when its key opened it.
 """
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from securecloud_agent.decide.model import Content
 from securecloud_agent.run import Runner
 from securecloud_agent.state.memory import Memory, Rotation
 from securecloud_agent.volumes.cryptsetup import Cryptsetup
+from securecloud_agent.volumes.header import proof
 from securecloud_agent.volumes.header_copies import HeaderCopies
 from securecloud_agent.volumes.source import Sight, look_at
 from securecloud_agent.volumes.trouble import VolumeError
@@ -28,8 +32,16 @@ class Rotations:
 
     def slots(self, device: str) -> tuple[str, ...]:
         """Return the key slots that the header of `device` may have beside the usual one."""
-        known = self._memory.rotation(device)
+        known = self._known(device)
         return () if known is None else (known.old_slot, known.new_slot)
+
+    def _known(self, device: str) -> Rotation | None:
+        """Return what is under way, unless it is of another volume that the device had before."""
+        known = self._memory.rotation(device)
+        volume = self._memory.device(device) if known is not None else None
+        if known is None or (volume is not None and volume.luks_uuid != known.luks_uuid):
+            return None
+        return known
 
     def add(self, device: str, key: bytearray, successor: bytearray, version: int) -> None:
         """Let the volume open by the `successor` as well, which gets this `version`, and prove it.
@@ -37,29 +49,42 @@ class Rotations:
         Interrupted anywhere, it may be called again. Raises AgentError; `key` opens it then.
         """
         volume = self._volume(device)
-        sight = volume.look()
-        known = self._memory.rotation(device)
+        known, sight = self._known(device), volume.look()
         if known is not None and known.version != version:
             # Of a replacement that the server gave up.
-            self._wipe(device, volume, known.new_slot)
+            self._wipe(device, volume, known.new_slot, known.old_slot, known.old_proof)
             known, sight = None, volume.look()
         if known is None:
-            known = _begun(sight, version)
-            self._memory.remember_rotation(device, known)
-        cryptsetup = Cryptsetup(self._run, volume.source)
+            known = self._begin(device, volume, sight, key, version)
+        if known.new_slot in sight.slots and not volume.opens(successor, sight, known.new_slot):
+            volume.wipe(known.new_slot, known.old_slot, known.old_proof)
+            sight = volume.look()
         if known.new_slot not in sight.slots:
-            cryptsetup.add_key(key, successor, known.new_slot)
+            volume.add(key, successor, known.new_slot)
         after = volume.look()
         if after.digest != sight.digest:
             raise VolumeError(f"the LUKS header on {volume.source} was replaced meanwhile")
-        cryptsetup.verify(successor, after.header, known.new_slot)
+        volume.cryptsetup.verify(successor, after.header, known.new_slot)
+        proved = replace(known, new_proof=proof(after.header, known.new_slot))
+        if proved != known:
+            self._memory.remember_rotation(device, proved)
+
+    def _begin(
+        self, device: str, volume: "_Volume", sight: Sight, key: bytearray, version: int
+    ) -> Rotation:
+        (old,) = sight.slots
+        volume.cryptsetup.verify(key, sight.header, old)
+        new = "1" if old == "0" else "0"
+        begun = Rotation(version, volume.luks_uuid, old, new, proof(sight.header, old))
+        self._memory.remember_rotation(device, begun)
+        return begun
 
     def settle(self, device: str, version: int, successor: int | None) -> bool:
         """Wipe the key slot that is not needed any more, if it is known which; say whether it was.
 
         `version` is the one that the server releases, `successor` the one that is to follow it.
         """
-        known = self._memory.rotation(device)
+        known = self._known(device)
         if known is None or successor == known.version:
             return False
         if version > known.version:
@@ -67,57 +92,90 @@ class Rotations:
                 f"the server releases version {version} of its key, of which this machine knows"
                 f" nothing; it was being replaced by version {known.version}"
             )
-        over = known.old_slot if version == known.version else known.new_slot
-        self._wipe(device, self._volume(device), over)
+        volume = self._volume(device)
+        if version == known.version:
+            self._wipe(device, volume, known.old_slot, known.new_slot, known.new_proof)
+        else:
+            self._wipe(device, volume, known.new_slot, known.old_slot, known.old_proof)
         return True
 
-    def _wipe(self, device: str, volume: "_Volume", slot: str) -> None:
-        sight = volume.look()
-        if slot in sight.slots:
-            if len(sight.slots) == 1:
-                raise VolumeError(
-                    f"the LUKS header on {volume.source} has only the key slot that is to go; it"
-                    " was restored from an old copy"
-                )
-            Cryptsetup(self._run, volume.source).remove_slot(slot)
-            sight = volume.look()
+    def _wipe(self, device: str, volume: "_Volume", slot: str, other: str, proved: str) -> None:
+        volume.wipe(slot, other, proved)
         # The old copy would open with the old key.
-        self._copies.keep(device, sight.header)
+        self._copies.keep(device, volume.look().header)
         self._memory.remember_rotation(device, None)
 
     def _volume(self, device: str) -> "_Volume":
         known = self._memory.device(device)
         if known is None or known.luks_uuid is None:
             raise VolumeError("this machine does not remember the volume that it belongs to")
-        source = Path(known.source)
-
-        def look() -> Sight:
-            return look_at(source, self._run, self.slots(device))
-
-        return _Volume(source, known.luks_uuid, look)
+        slots = partial(self.slots, device)
+        return _Volume(self._run, Path(known.source), known.luks_uuid, slots)
 
 
 class _Volume:
     """The volume of a device, which is looked at again before each step."""
 
-    def __init__(self, source: Path, luks_uuid: str, look: Callable[[], Sight]) -> None:
+    def __init__(
+        self, run: Runner, source: Path, luks_uuid: str, slots: Callable[[], tuple[str, ...]]
+    ) -> None:
         self.source = source
-        self._luks_uuid = luks_uuid
-        self._look = look
+        self.luks_uuid = luks_uuid
+        self.cryptsetup = Cryptsetup(run, source)
+        self._run = run
+        self._slots = slots
 
     def look(self) -> Sight:
         """Return what is there; raise VolumeError unless it is the volume with a sound header."""
         sight = self._look()
+        if sight.torn:
+            self.cryptsetup.repair_header()
+            self._flush()
+            sight = self._look()
+        if sight.torn:
+            raise VolumeError(f"the LUKS header on {self.source} could not be repaired")
+        return sight
+
+    def _look(self) -> Sight:
+        sight = look_at(self.source, self._run, self._slots())
         problem = sight.header_problem
         if sight.content is not Content.LUKS:
             problem = f"it holds {sight.detail}"
-        elif problem is None and sight.luks_uuid != self._luks_uuid:
-            problem = f"it is of volume {sight.luks_uuid}, not {self._luks_uuid}"
+        elif problem is None and sight.luks_uuid != self.luks_uuid:
+            problem = f"it is of volume {sight.luks_uuid}, not {self.luks_uuid}"
         if problem is not None:
             raise VolumeError(f"the LUKS header on {self.source} is refused: {problem}")
         return sight
 
+    def opens(self, key: bytearray, sight: Sight, slot: str) -> bool:
+        """Say whether `key` opens the volume by this slot."""
+        try:
+            self.cryptsetup.verify(key, sight.header, slot)
+        except VolumeError:
+            return False
+        return True
 
-def _begun(sight: Sight, version: int) -> Rotation:
-    (old,) = sight.slots
-    return Rotation(version, old, "1" if old == "0" else "0")
+    def add(self, key: bytearray, another: bytearray, slot: str) -> None:
+        """Add a key in `slot`."""
+        self.cryptsetup.add_key(key, another, slot)
+        self._flush()
+
+    def wipe(self, slot: str, other: str, proved: str) -> None:
+        """Wipe `slot`, if it is there, beside the `other` one, which is as it was `proved`."""
+        sight = self.look()
+        if other not in sight.slots or proof(sight.header, other) != proved:
+            raise VolumeError(
+                f"key slot {other} on {self.source} is not as it was when it was proved; slot"
+                f" {slot} stays, too. Was the header restored from a copy?"
+            )
+        if slot in sight.slots:
+            self.cryptsetup.remove_slot(slot)
+            self._flush()
+
+    def _flush(self) -> None:
+        """What is under way must not be forgotten before the header is on disk."""
+        descriptor = os.open(self.source, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -4,7 +4,8 @@ import json
 import os
 import stat
 from collections.abc import Collection
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from securecloud_agent.decide.model import UNKNOWN_KIND, Content
@@ -13,11 +14,13 @@ from securecloud_agent.run import Runner
 from securecloud_agent.volumes.header import (
     COPY_BYTES,
     MAGIC,
+    Header,
     HeaderError,
     check,
     check_unfinished,
     digest_of,
     is_unfinished,
+    newer_of_two,
     parse,
     parse_torn,
     used_bytes,
@@ -37,7 +40,8 @@ _SMALLEST = COPY_BYTES + 1024 * 1024
 class Sight:
     """What was seen; `header` is the copy that was checked, when the content is LUKS.
 
-    `slots` are its key slots, and `digest` is the one of the volume key behind all of them.
+    `slots` are its key slots, and `digest` is the one of the volume key behind all of them. Of a
+    `torn` one only one of the two headers is right; cryptsetup repairs the other.
     """
 
     content: Content
@@ -48,6 +52,7 @@ class Sight:
     header: bytes = b""
     slots: tuple[str, ...] = ()
     digest: str = ""
+    torn: bool = False
 
 
 def look_at(path: Path, run: Runner, slots: Collection[str] = ()) -> Sight:
@@ -82,7 +87,7 @@ def _luks(copy: bytes, size: int, slots: Collection[str]) -> Sight:
     try:
         header = parse(copy)
     except HeaderError as error:
-        return _torn(copy, size, str(error))
+        return _torn(copy, size, str(error), slots)
     unfinished = is_unfinished(header)
     try:
         if unfinished:
@@ -93,6 +98,10 @@ def _luks(copy: bytes, size: int, slots: Collection[str]) -> Sight:
         return Sight(Content.LUKS, "LUKS", size, header.uuid, str(error), copy)
     if unfinished:
         return Sight(Content.UNFINISHED, "LUKS", size, header.uuid, None, copy)
+    return _sound(header, copy, size)
+
+
+def _sound(header: Header, copy: bytes, size: int) -> Sight:
     return Sight(
         Content.LUKS,
         "LUKS",
@@ -104,7 +113,10 @@ def _luks(copy: bytes, size: int, slots: Collection[str]) -> Sight:
     )
 
 
-def _torn(copy: bytes, size: int, problem: str) -> Sight:
+def _torn(copy: bytes, size: int, problem: str, slots: Collection[str]) -> Sight:
+    if slots:
+        with suppress(HeaderError):
+            return replace(_sound(newer_of_two(copy, slots), copy, size), torn=True)
     try:
         header = parse_torn(copy)
     except HeaderError:

@@ -85,9 +85,9 @@ def _record_device(
         # With a later release on its way, this says how the volume was before.
         state = _heard(state, result, report.now)
     if released and result.result in _IN_USE:
-        problem = _wrong_volume(view, result)
         state = _settled(state, result)
-        _activate_key(tx, report, view, result)
+        taken = _activate_key(tx, report, view, result)
+        problem = _wrong_volume(view, result) or (None if taken else _not_taken(view, result))
         _deliver(tx, report, view, result)
     if state != view.state:
         tx.devices.put_state(state)
@@ -119,17 +119,28 @@ def _settled(state: DeviceState, result: wire.AckResult) -> DeviceState:
 
 def _activate_key(
     tx: Transaction, report: Report, view: DeviceView, result: wire.AckResult
-) -> None:
-    """Take a key into use that the machine has opened its volume with."""
+) -> bool:
+    """Take a key into use that the machine has opened its volume with; say whether it is in use."""
     key, successor = view.key, view.successor
-    if key is not None and key.state == "pre_active" and key.version == result.key_version:
-        tx.keys.put(replace(key, state="active", activated_at=report.now))
-    if key is None or successor is None or key.state != "active":
-        return
-    if successor.version == result.key_version:
-        tx.keys.put(replace(key, state="deactivated", deactivated_at=report.now))
-        tx.keys.put(replace(successor, state="active", activated_at=report.now))
-        tx.audit.append(audit.rotated(report.actor, report.opened, view, result.detail))
+    if key is None:
+        return False
+    if key.version == result.key_version:
+        if key.state == "pre_active":
+            tx.keys.put(replace(key, state="active", activated_at=report.now))
+        return True
+    if successor is None or successor.version != result.key_version or key.state != "active":
+        return False
+    tx.keys.put(replace(key, state="deactivated", deactivated_at=report.now))
+    tx.keys.put(replace(successor, state="active", activated_at=report.now))
+    tx.audit.append(audit.rotated(report.actor, report.opened, view, result.detail))
+    return True
+
+
+def _not_taken(view: DeviceView, result: wire.AckResult) -> str:
+    """Return what is wrong where the volume opens with a version that is not released."""
+    key = view.key
+    known = f"version {key.version}, which is {key.state}" if key is not None else "no key"
+    return f"the volume opens with version {result.key_version} of its key; released is {known}"
 
 
 def _deliver(tx: Transaction, report: Report, view: DeviceView, result: wire.AckResult) -> None:

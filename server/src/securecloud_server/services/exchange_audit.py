@@ -53,8 +53,8 @@ def decision(inquiry: Told, verdict: Verdict) -> list[AuditEvent]:
     offline = offline_of(verdict)
     if offline is not None and verdict.releases:
         details["offline"] = {"period": offline.period, "boots": offline.boots}
-    if view.successor is not None and verdict.releases:
-        details["successor"] = view.successor.version
+    if verdict.successor is not None:
+        details["successor"] = verdict.successor.version
     action = "key.released" if verdict.releases else _ACTIONS[verdict.outcome]
     outcome = "success" if verdict.outcome != "denied" else "refused"
     event = AuditEvent(inquiry.actor, action, target, outcome, verdict.reason, details)

@@ -12,7 +12,7 @@ from securecloud_protocol import messages as wire
 
 from securecloud_server.domain import requests as life
 from securecloud_server.domain.policy import ActionKind
-from securecloud_server.domain.records import KeyRequest
+from securecloud_server.domain.records import Key, KeyRequest
 from securecloud_server.services.exchange_evidence import Judgement
 from securecloud_server.services.exchange_situation import DeviceView, compiled
 
@@ -47,6 +47,7 @@ class Verdict:
     """The outcome for one device, and what is to be stored with it.
 
     `changed` are the key requests to store; `request` is the one that the answer refers to.
+    `successor` is the key that goes out beside the present one, to replace it.
     """
 
     case: Case
@@ -57,6 +58,7 @@ class Verdict:
     changed: tuple[KeyRequest, ...] = ()
     retry_after: int | None = None
     quarantines: bool = False
+    successor: Key | None = None
 
     @property
     def releases(self) -> bool:

@@ -31,7 +31,6 @@ from securecloud_server.services.exchange_evidence import EvidenceDocument
 from securecloud_server.services.exchange_identities import Identities, Refused
 from securecloud_server.services.exchange_kept import KeptEvidence
 from securecloud_server.services.exchange_situation import (
-    DeviceView,
     Situation,
     observe,
     policy_digest,
@@ -157,25 +156,27 @@ class Release:
 
     def _fetch_keys(self, verdicts: Sequence[Verdict]) -> tuple[list[Verdict], Keys]:
         """Return the verdicts, those without a fetchable key put off, and the keys."""
-        reachable, keys = [], {}
+        keys: Keys = {}
+        reachable = []
         for verdict in verdicts:
             try:
-                if verdict.releases:
-                    keys.update(self._fetch(verdict.case.view))
-                reachable.append(verdict)
+                reachable.append(self._fetched(verdict, keys) if verdict.releases else verdict)
             except Unavailable as error:
                 reachable.append(unavailable(verdict, str(error)))
         return reachable, keys
 
-    def _fetch(self, view: DeviceView) -> Keys:
-        """Return the device's key, and its successor, which can wait for a better time."""
+    def _fetched(self, verdict: Verdict, keys: Keys) -> Verdict:
+        """Put the device's key into `keys`, and its successor, which can wait for a better time."""
+        view = verdict.case.view
         if view.key is None:
             raise Unavailable("the device has no key")
-        fetched = {_name(view.key): self._fetch_one(view.key)}
-        if view.successor is not None:
-            with suppress(Unavailable):
-                fetched[_name(view.successor)] = self._fetch_one(view.successor)
-        return fetched
+        keys[_name(view.key)] = self._fetch_one(view.key)
+        if view.successor is None:
+            return verdict
+        with suppress(Unavailable):
+            keys[_name(view.successor)] = self._fetch_one(view.successor)
+            return replace(verdict, successor=view.successor)
+        return verdict
 
     def _fetch_one(self, key: Key) -> bytes:
         return self._keystores.of(key).fetch(key.reference, key.device_id, key.version)
@@ -336,14 +337,13 @@ def _on_the_wire(verdict: Verdict, keys: Keys, lineages: dict[str, bytes]) -> wi
 
 
 def _successor(verdict: Verdict, keys: Keys) -> wire.Successor | None:
-    """Return the key that is to replace the released one; nothing where it could not be fetched."""
+    """Return the key that is to replace the present one, or only its version with a check."""
+    if verdict.successor is not None:
+        return wire.Successor(verdict.successor.version, keys[_name(verdict.successor)])
     successor = verdict.case.view.successor
-    if successor is None or verdict.outcome != "granted":
+    if successor is None or verdict.outcome != "granted" or verdict.releases:
         return None
-    key = keys.get(_name(successor))
-    if verdict.releases and key is None:
-        return None
-    return wire.Successor(successor.version, key)
+    return wire.Successor(successor.version, None)
 
 
 def _name(key: Key) -> tuple[str, int]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from securecloud_server.domain import requests
-from securecloud_server.domain.errors import Conflict, DomainError, NotFound
+from securecloud_server.domain.errors import Conflict, NotFound
 from securecloud_server.domain.keys import KeyLife
 from securecloud_server.domain.keystores import Keystores
 from securecloud_server.domain.names import reason_errors, require
@@ -58,7 +58,8 @@ class KeyService:
             return self._ports.database.write(
                 lambda tx: self._begin(tx, actor, device, successor, reason)
             )
-        except DomainError:
+        except (Conflict, NotFound):
+            # After any other failure it may be in the database all the same.
             keystore.destroy(reference)
             raise
 

@@ -190,8 +190,9 @@ class Rotation:
         return self._client.post(path, {"reason": reason}).body
 
     def wait(self, key: Key, seconds: float) -> Key:
-        """Wait until the key is not being replaced any more; WrongState when it still is."""
+        """Wait until the key is replaced; WrongState when it still is not, or will not be."""
         give_up = self._clock() + seconds
+        awaited = key["successor"]
         while key["successor"]:
             if self._clock() >= give_up:
                 raise WrongState(
@@ -200,6 +201,11 @@ class Rotation:
                 )
             self._pause(_POLL)
             key = self.read()
+        if awaited and (key["version"] < awaited["version"] or key["state"] != "active"):
+            raise WrongState(
+                f"the rotation of the key of {self._device} was given up meanwhile: it is version"
+                f" {key['version']}, {key['state']}"
+            )
         return key
 
 

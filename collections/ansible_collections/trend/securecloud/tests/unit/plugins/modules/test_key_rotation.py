@@ -95,6 +95,13 @@ def test_what_is_done_already_is_not_waited_for(replay):
     assert time.now == 0
 
 
+@pytest.mark.parametrize("after", [KEY, {**KEY, "version": 2, "state": "deactivated"}])
+def test_what_was_given_up_meanwhile_is_no_success(replay, after):
+    waiting, _ = rotation(replay, [REPLACED, after])
+    with pytest.raises(WrongState, match=r"was given up meanwhile: it is version"):
+        waiting.wait(REPLACED, 10)
+
+
 def test_a_machine_that_does_not_answer_in_time_is_told(replay):
     waiting, time = rotation(replay, [REPLACED] * 10)
     with pytest.raises(WrongState, match=r"the machine of d has not replaced the key within 3 s"):
