@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.live import BIN, AgentMachine, LiveServer, running_server
+from tests.support.site import Site
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -77,3 +78,17 @@ def play(live_server: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> P
         return loaded
 
     return run
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server and an agent that the playbook `site` installs here."""
+    here = Site(tmp_path_factory.mktemp("site"))
+    yield here
+    here.stop()
+
+
+@pytest.fixture(scope="session")
+def first(site: Site) -> tuple[dict[str, int], str]:
+    """What its first run said."""
+    return site.run()

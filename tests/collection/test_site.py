@@ -1,82 +1,11 @@
 """The playbook site on this machine: from nothing, and again, and only foreseen."""
 
-import json
-import os
-import re
-import signal
-import socket
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from demo.ca import ensure_certificates
-from tests.collection.conftest import ROOT
-from tests.support.live import BIN
-
-
-class Site:
-    """`playbooks/site.yml` with the local inventory, below a directory of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        self.root = directory / "demo"
-        ensure_certificates(self.root / "tls")
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
-        self._home = directory / "ansible"
-
-    def run(self, *options: str, **variables: Any) -> tuple[dict[str, int], str]:
-        """Run it; return the recap and all output."""
-        given = {"demo_root": str(self.root), "demo_port": self.port, **variables}
-        path = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
-        done = subprocess.run(
-            [
-                *(BIN / "ansible-playbook", "-i", ROOT / "inventories/local", *options),
-                *("-e", json.dumps(given), ROOT / "playbooks/site.yml"),
-            ],
-            env={
-                **os.environ,
-                "PATH": path,
-                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                "ANSIBLE_HOME": str(self._home),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        output = done.stdout + done.stderr
-        assert done.returncode == 0, output
-        recap = dict(re.findall(r"(\w+)=(\d+)", output.rsplit("PLAY RECAP", 1)[1]))
-        return {key: int(value) for key, value in recap.items()}, output
-
-    def status(self) -> dict[str, Any]:
-        command = [self.root / "agent/venv/bin/securecloud-agent"]
-        done = subprocess.run(
-            [*command, "--config", self.root / "agent/etc/agent.toml", "status", "--json"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
-
-    def stop(self) -> None:
-        for pid_file in self.root.glob("*/run/supervisord.pid"):
-            os.kill(int(pid_file.read_text()), signal.SIGTERM)
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    here = Site(tmp_path_factory.mktemp("site"))
-    yield here
-    here.stop()
-
-
-@pytest.fixture(scope="module")
-def first(site: Site) -> tuple[dict[str, int], str]:
-    return site.run()
+from tests.support.site import Site
 
 
 def test_one_run_ends_with_a_granted_device(site: Site, first: Any) -> None:

@@ -33,7 +33,12 @@ from securecloud_server.keystores.master_key import (
 from securecloud_server.settings import Settings
 from securecloud_server.storage import migrations
 from securecloud_server.storage.database import is_absent, make_engine
-from securecloud_server.storage.snapshots import read_snapshot, require_empty, write_snapshot
+from securecloud_server.storage.snapshots import (
+    read_snapshot,
+    require_empty,
+    server_of,
+    write_snapshot,
+)
 
 _FORMAT = 1
 _MANIFEST, _MASTER_KEY, _DATABASE = "manifest.json", "master.key", "securecloud.db"
@@ -170,10 +175,31 @@ def restore(
     return Restored(manifest, *identity, head.size, head.root.hex())
 
 
-def inspect(settings: Settings, identities: Sequence[Any], backup: BinaryIO) -> Manifest:
-    """Decrypt and read a backup without restoring it; raises what `restore` would."""
+def inspect(
+    settings: Settings, identities: Sequence[Any], backup: BinaryIO
+) -> tuple[Manifest, bool]:
+    """Decrypt and read a backup without restoring it, and say whether it would be restored.
+
+    It would not if its server is here already; Conflict when another one is.
+    """
     with TemporaryDirectory(dir=_workspace(settings)) as directory:
-        return _unpack(backup, identities, Path(directory) / _DATABASE)[0]
+        snapshot = Path(directory) / _DATABASE
+        manifest = _unpack(backup, identities, snapshot)[0]
+        here, there = _server_in(settings.storage.url), _server_in(f"sqlite:///{snapshot}")
+    if here is not None and here != there:
+        raise Conflict(f"server {here} is in this database, the backup is of another one")
+    return manifest, here is None
+
+
+def _server_in(url: str) -> str | None:
+    """Return the id of the server in a database, if it has one."""
+    if is_absent(url):
+        return None
+    engine = make_engine(url)
+    try:
+        return server_of(engine)
+    finally:
+        engine.dispose()
 
 
 def _workspace(settings: Settings) -> Path | None:

@@ -59,11 +59,11 @@ def restore(target: Installation, vault: Vault, *flags: str) -> dict[str, object
     return target.json(*words)
 
 
-def refused(target: Installation, vault: Vault, *flags: str) -> str:
+def refused(target: Installation, vault: Vault, *flags: str, code: int = 1) -> str:
     done = target.run(
         "restore", "--from", str(vault.file), "--identity", str(vault.identity), *flags
     )
-    assert done.returncode == 1, done.stdout
+    assert done.returncode == code, done.stdout
     assert "Traceback" not in done.stderr
     return done.stderr
 
@@ -117,6 +117,41 @@ def test_what_is_there_is_never_overwritten(
     exists = installed.run(*words)
     assert exists.returncode == 1
     assert "--force" in exists.stderr
+
+
+def test_whether_it_would_be_restored_is_said_before(
+    installed: Installation, backed_up: Vault, elsewhere: Installation
+) -> None:
+    assert restore(elsewhere, backed_up, "--check")["changed"] is True
+    assert restore(installed, backed_up, "--check")["changed"] is False
+    server_id = elsewhere.init()["server_id"]
+    assert f"server {server_id} is in this database" in refused(elsewhere, backed_up, "--check")
+
+
+def test_the_identity_may_come_on_standard_input(backed_up: Vault, elsewhere: Installation) -> None:
+    words = ("restore", "--from", str(backed_up.file), "--identity", "-")
+    done = elsewhere.json(*words, stdin=backed_up.identity.read_text())
+    assert done["verified"] is True
+
+
+def test_a_master_key_that_is_to_be_a_credential_goes_to_a_file_of_its_own(
+    installed: Installation,
+    backed_up: Vault,
+    elsewhere: Installation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir(mode=0o700)
+    flags = ("--master-key-to", str(credentials / "master"))
+    said = refused(elsewhere, backed_up, *flags, code=2)
+    assert "is for a master_key that is a credential" in said
+    elsewhere.configure(keystore={"master_key": "credential:master"})
+    done = restore(elsewhere, backed_up, *flags)
+    assert (credentials / "master").read_bytes() == installed.master_key.read_bytes()
+    assert (credentials / "master").stat().st_mode & 0o777 == 0o600
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    assert elsewhere.init()["server_id"] == done["server_id"]
 
 
 def test_a_restore_that_was_killed_can_be_run_again(

@@ -1,8 +1,9 @@
 """`backup` and `restore`: everything that a server is, in one encrypted file."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ from securecloud_server.domain.errors import Conflict, Unavailable
 from securecloud_server.settings import Settings, load_settings
 
 _MODE = 0o600
+_LONGEST_IDENTITY = 64 * 1024
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -45,32 +47,46 @@ def backup(config: Path, to: Path, recipient: tuple[str, ...], force: bool, as_j
 
 @click.command()
 @click.option("--from", "source", required=True, type=_FILE, help="What `backup` wrote.")
-@click.option("--identity", required=True, type=_FILE, help="File with a secret key of age.")
+@click.option(
+    "--identity",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="File with a secret key of age; - for standard input.",
+)
+@click.option("--master-key-to", type=_FILE, help="New file for a key that will be a credential.")
 @click.option("--keep-lineages", is_flag=True, help="For a backup that no machine is ahead of.")
 @check_option
 @json_option
 @click.pass_obj
 def restore(
-    config: Path, source: Path, identity: Path, keep_lineages: bool, check: bool, as_json: bool
+    config: Path,
+    source: Path,
+    identity: Path,
+    master_key_to: Path | None,
+    keep_lineages: bool,
+    check: bool,
+    as_json: bool,
 ) -> None:
-    """Make a server of a backup, where there is none. With --check, only read the backup.
+    """Make a server of a backup, where there is none. With --check, only read the backup and say
+    whether it would be restored.
 
     Agents that saw more of the audit log than there is now refuse the server until somebody tells
     them otherwise: see docs/server.md.
     """
     from securecloud_server import backups, installation
 
-    settings = load_settings(config)
-    with _opened(identity) as file:
-        identities = backups.identities_of(file.read(65536).decode("ascii", "replace"))
+    settings = _keeping(load_settings(config), master_key_to)
+    identities = backups.identities_of(_text_of(identity))
     _make_places(settings)
     with _opened(source) as file:
         if check:
-            manifest = backups.inspect(settings, identities, file)
+            manifest, absent = backups.inspect(settings, identities, file)
             if as_json:
-                print_json({"changed": True, **asdict(manifest)})
-            else:
+                print_json({"changed": absent, **asdict(manifest)})
+            elif absent:
                 say(f"would restore server {manifest.server_id} of {manifest.created_at}")
+            else:
+                say(f"server {manifest.server_id} is here already, and stays as it is")
             return
         done = backups.restore(settings, this_user(), identities, file, keep_lineages=keep_lineages)
     report = installation.verify_audit_log(settings)
@@ -92,6 +108,25 @@ def restore(
     if not report.verified:
         say(f"the audit log is damaged: {report.problem}")
         click.get_current_context().exit(1)
+
+
+def _keeping(settings: Settings, master_key: Path | None) -> Settings:
+    """Return settings by which the master key is in that file, which nobody reads yet."""
+    if master_key is None:
+        return settings
+    if not settings.keystore.master_key.startswith("credential:"):
+        raise click.BadOptionUsage(
+            "master_key_to", "--master-key-to is for a master_key that is a credential"
+        )
+    keystore = replace(settings.keystore, master_key=f"file:{master_key.absolute()}")
+    return replace(settings, keystore=keystore)
+
+
+def _text_of(identity: Path) -> str:
+    if identity == Path("-"):
+        return sys.stdin.read(_LONGEST_IDENTITY)
+    with _opened(identity) as file:
+        return file.read(_LONGEST_IDENTITY).decode("ascii", "replace")
 
 
 @contextmanager

@@ -45,16 +45,25 @@ def read_snapshot(path: Path, engine: Engine, *, keep_lineages: bool) -> None:
         source.dispose()
 
 
+def server_of(engine: Engine) -> str | None:
+    """Return the id of the server in this database, if there is one."""
+    if migrations.schema_version(engine) == 0:
+        return None
+    with explained(dialect_of(engine)), engine.connect() as connection:
+        return _server_of(connection)
+
+
 def require_empty(engine: Engine) -> None:
     """Raise Conflict when there is a server in this database."""
-    if migrations.schema_version(engine) == 0:
-        return
-    with explained(dialect_of(engine)), engine.connect() as connection:
-        _require_no_server(connection)
+    _require_none(server_of(engine))
 
 
-def _require_no_server(connection: Connection) -> None:
-    if connection.execute(select(SERVER_IDENTITY.c.id)).one_or_none() is not None:
+def _server_of(connection: Connection) -> str | None:
+    return connection.execute(select(SERVER_IDENTITY.c.server_id)).scalar_one_or_none()
+
+
+def _require_none(server_id: str | None) -> None:
+    if server_id is not None:
         raise Conflict("there is a server in this database already; restore into an empty one")
 
 
@@ -73,7 +82,7 @@ def _copy(source: Engine, target: Engine, *, forget_lineages: bool = False) -> N
     with explained(reading), source.connect() as rows, explained(writing), target.connect() as into:
         rows.exec_driver_sql(reading.begin_read)
         into.exec_driver_sql(writing.begin_write)
-        _require_no_server(into)
+        _require_none(_server_of(into))
         for table in METADATA.tables.values():
             into.execute(delete(table))
             found = rows.execute(select(table), execution_options={"yield_per": _AT_ONCE})

@@ -63,6 +63,12 @@ options:
       - File into which the first API token, with the role account_administrator, is written if the
         file does not exist. Its directory must be writable for O(user).
     type: path
+  initialise:
+    description:
+      - Whether to create what the server needs. With V(false) it is only configured, as it
+        has to be for M(trend.securecloud.server_restore).
+    type: bool
+    default: true
   server:
     description:
       - How the server is reached.
@@ -284,6 +290,7 @@ def argument_spec() -> dict[str, Any]:
         "user": {"type": "str"},
         "credentials": {"type": "list", "elements": "path", "default": [], "no_log": False},
         "admin_token_file": {"type": "path", "no_log": False},
+        "initialise": {"type": "bool", "default": True},
         **sections,
     }
 
@@ -321,8 +328,8 @@ def main() -> None:
         owner = Command(
             module.run_command, program, config, options["user"], options["credentials"]
         )
-        init: dict[str, Any] = {"changed": True, "created": []}
-        if not (check and configured.is_new):
+        init: dict[str, Any] = {"changed": options["initialise"], "created": []}
+        if options["initialise"] and not (check and configured.is_new):
             init = initialise(owner, options["admin_token_file"], check)
         known = ("server_id", "fingerprint", "schema_version")
         created = list(init.get("created", []))

@@ -22,6 +22,7 @@ LOCAL_MODULES = {
     "integrity_check",
     "keystore",
     "server_backup",
+    "server_restore",
 }
 
 
