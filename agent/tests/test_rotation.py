@@ -10,6 +10,7 @@ import pytest
 from securecloud_agent.main import device as work
 from securecloud_agent.main import main, wiring
 from securecloud_agent.state import memory
+from securecloud_agent.state.files import StateError
 from securecloud_agent.state.memory import Memory, Rotation
 from securecloud_agent.volumes import header_copies
 from securecloud_protocol import messages as wire
@@ -103,6 +104,74 @@ def test_the_copy_of_the_header_opens_with_the_new_key_alone(home, device, sourc
     copy = str(home.state / "headers" / "data.luks")
     assert opens(copy, device.key)
     assert not opens(copy, old)
+
+
+@pytest.mark.parametrize("boots", [False, True])
+def test_a_server_that_was_set_back_into_the_rotation_is_told_once_more(
+    home, device, source, old, capsys, boots
+):
+    unlock(home, capsys)
+    new = device.key
+    device.key, device.version, device.successor = old, 1, new
+    if boots:
+        reboot(home)
+    status, result, _ = unlock(home, capsys)
+    assert (status, result["devices"][0]["volume"]) == (0, "verified")
+    assert (device.key, device.version) == (new, 2)
+    assert is_whole(device, source, old)
+
+
+def test_a_server_that_was_set_back_before_the_rotation_is_noticed(
+    home, device, source, old, capsys
+):
+    unlock(home, capsys)
+    new, device.key, device.version = device.key, old, 1
+    _, _, err = unlock(home, capsys)
+    assert "releases version 1 of its key, this volume opens with version 2" in err
+    reboot(home)
+    _, result, _ = unlock(home, capsys)
+    assert "formatted with another key, or replaced" in result["devices"][0]["detail"]
+    assert opens(source, new)
+
+
+def test_the_copy_of_the_header_opens_with_both_keys_until_one_is_released(
+    home, device, listener, source, old, capsys
+):
+    listener.faults = [None, None, None, None, "drop after", *["drop"] * 12]
+    unlock(home, capsys)
+    copy = str(home.state / "headers" / "data.luks")
+    assert opens(copy, device.key)
+    assert opens(copy, old)
+
+
+def test_no_copy_of_the_header_is_better_than_an_old_one(
+    home, device, listener, source, old, monkeypatch, capsys
+):
+    listener.faults = [None, None, None, None, "drop after", *["drop"] * 12]
+    unlock(home, capsys)
+    listener.faults.clear()
+
+    def full(*_):
+        raise StateError("headers/data.luks cannot be written: No space left on device")
+
+    monkeypatch.setattr(header_copies, "write_file", full)
+    _, _, err = unlock(home, capsys)
+    assert "no copy of its LUKS header was kept" in err
+    assert is_whole(device, source, old)
+    assert not (home.state / "headers" / "data.luks").exists()
+
+
+def test_a_disk_that_comes_and_goes_in_the_middle(home, device, listener, source, old, capsys):
+    """Where it is on iSCSI, nothing but its place is remembered before it is connected."""
+    listener.faults = [None, None, None, None, "drop after", *["drop"] * 12]
+    unlock(home, capsys)
+    listener.faults.clear()
+    known = Memory(home.state).device("data")
+    Memory(home.state).remember_device("data", replace(known, luks_uuid=None))
+    reboot(home)
+    _, result, _ = unlock(home, capsys)
+    assert result["devices"][0]["volume"] == "verified"
+    assert is_whole(device, source, old)
 
 
 def test_the_old_key_stays_until_the_server_took_the_word(

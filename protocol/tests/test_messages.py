@@ -86,6 +86,7 @@ DENIED = wire.DeviceDecision("a", "denied", "policy", None, None, None, None, No
         replace(GRANTED, offline=wire.Offline(60, 1, (7,))),
         replace(CHECKED, offline=wire.Offline(wire.OFFLINE_LIMIT, 100, tuple(range(16)))),
         replace(GRANTED, successor=wire.Successor((GRANTED.key_version or 0) + 1, bytes(64))),
+        replace(GRANTED, successor=wire.Successor((GRANTED.key_version or 0) + 1, None)),
         replace(CHECKED, key_version=3, successor=wire.Successor(4, None)),
     ],
 )
@@ -146,7 +147,6 @@ def test_decisions_that_agree_with_themselves(decision: wire.DeviceDecision) -> 
             )
         ),
         (GRANTED, {"offline": {"period": 300, "boots": 1}}),
-        (GRANTED, {"successor": {"version": 9, "key": None}}),
         (GRANTED, {"successor": {"version": GRANTED.key_version, "key": "A" * 86}}),
         (GRANTED, {"successor": {"version": 9, "key": "A" * 43}}),
         (GRANTED, {"successor": {"version": 9}}),

@@ -272,7 +272,8 @@ class Exchange:
             if decision.outcome == "granted" and decision.code not in granted:
                 raise malformed("the release grants something else than was claimed")
             renewed = self._wanted[decision.device] == "renew" and decision.code == "approved"
-            if renewed and decision.offline is None and decision.successor is None:
+            successor = decision.successor.key if decision.successor is not None else None
+            if renewed and decision.offline is None and successor is None:
                 raise malformed("the release has a key for a device that is open, for nothing")
         suite.verify_signature(
             self._server.signing_key,

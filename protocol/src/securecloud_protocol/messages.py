@@ -434,7 +434,7 @@ class DeviceDecision:
     `policy`, `rejected`, `revoked`, `disabled`, `quarantined`, `unknown_device`, `unavailable`.
     A granted `check` has the code `checked` and carries no key. `grace` is for a device that is
     open; without one, a denial holds at once. `offline` and `successor` go with a grant alone, and
-    the successor's key with the key.
+    the successor's key with a key alone.
     """
 
     device: str
@@ -499,8 +499,8 @@ def _successor_problem(decision: DeviceDecision) -> str | None:
         return "DeviceDecision: a successor without a grant, or to no version"
     if successor.version <= decision.key_version:
         return "DeviceDecision: a successor that is not newer"
-    if (successor.key is not None) != (decision.key is not None):
-        return "DeviceDecision: the key without its successor's, or the other way round"
+    if successor.key is not None and decision.key is None:
+        return "DeviceDecision: a successor's key without the present one"
     return None
 
 

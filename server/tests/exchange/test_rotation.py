@@ -183,6 +183,11 @@ def test_a_successor_that_cannot_be_fetched_waits(
 
     monkeypatch.setattr(store, "fetch", away)
     decision = machine.ask().decisions[0]
-    assert (decision.outcome, decision.successor) == ("granted", None)
+    # That there were none would mean that the rotation was given up.
+    assert (decision.outcome, decision.successor) == ("granted", wire.Successor(2, None))
     assert decision.key is not None
     assert "successor" not in server.events()[-1].details, "it was not sent"
+    _, decision = renew(machine)
+    assert (decision.code, decision.key) == ("checked", None)
+    assert decision.successor == wire.Successor(2, None)
+    assert server.events()[-1].action != "key.released"

@@ -55,8 +55,9 @@ class DeviceWork:
         """Decide, then act; a failure becomes part of the outcome."""
         before = self._graces.left(self._name)
         observed, steps = self._decide()
-        key = bytearray(self._decision.key or b"")
-        work = self._volumes.work(self._name, self._volume, key)
+        key, follows = bytearray(self._decision.key or b""), self._decision.successor
+        successor = bytearray((follows and follows.key) or b"")
+        work = self._volumes.work(self._name, self._volume, key, successor)
         problem = ""
         try:
             if steps[0].kind is Kind.CONNECT:
@@ -72,6 +73,7 @@ class DeviceWork:
             problem = printable(error)
         finally:
             wipe(key)
+            wipe(successor)
         done = work.done
         if done.state in KEYLESS:
             self._graces.end(self._name)

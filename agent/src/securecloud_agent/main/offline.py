@@ -1,6 +1,6 @@
 """The keys that this machine keeps for boots without a server: sealed, renewed, given up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -130,10 +130,10 @@ class OfflineKeys:
         public, private = self._tpm.seal(key, bounds)
         return Sealed(version, public, private, bounds.clock_limit, bounds.reset_limit)
 
-    def outdated(self, device: str, version: int) -> None:
-        """Give up the copy of a key that does not open the volume any more, to ask for another."""
+    def outdated(self, device: str, versions: Collection[int | None]) -> None:
+        """Give up the copy of a key that is none of those which open the volume."""
         kept = self._kept(device)
-        if kept is not None and kept.sealed is not None and kept.sealed.key_version != version:
+        if kept is not None and kept.sealed and kept.sealed.key_version not in versions:
             with warned(f"{device}: a sealed key that opens nothing is still on this machine"):
                 self.remove(device)
 

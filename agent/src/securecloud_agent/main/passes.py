@@ -134,7 +134,8 @@ class _Pass:
         newer = {each.device: each for each in more.outcomes if each.outcome != "granted"}
         outcomes = tuple(newer.get(each.device, each) for each in passed.outcomes)
         changed = passed.changed or more.changed
-        return replace(passed, changed=changed, outcomes=outcomes, ticket=more.ticket)
+        # And so its ticket stays: a check that was put in between is not answered by a part.
+        return replace(passed, changed=changed, outcomes=outcomes)
 
     def _until_an_end(self, limit: float) -> float:
         """Return `limit`, or what is left until the next grace ends. One that is over and whose
@@ -271,7 +272,7 @@ class _Pass:
         replaced = [self._replacing.follow(*each) for each in zip(decisions, done, strict=False)]
         done[: len(replaced)] = [each.done for each in replaced]
         decisions = [each.decision for each in replaced]
-        self._added = {each.decision.device for each in replaced if each.version is not None}
+        self._added |= {each.decision.device for each in replaced if each.version is not None}
         self._forget(keys, but={each.device for each in decisions if each.offline})
         self._due = {each.device for each in decisions if self._replacing.is_due(each)}
         self._acknowledge(session, [each.ack for each in done if each.ack is not None])

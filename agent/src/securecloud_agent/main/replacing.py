@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from securecloud_protocol.messages import AckResult, DeviceDecision
+from securecloud_protocol.messages import AckResult, DeviceDecision, Successor
 
 from securecloud_agent.decide.model import State
 from securecloud_agent.decide.offline import CODE as OFFLINE
@@ -56,11 +56,11 @@ class Replacing:
         state = self._volumes.state(device)
         if decision.outcome != "granted" or version is None or state not in _IN_USE:
             return Replaced(done, decision)
+        self._look_back(device, version, successor)
         try:
-            if successor is None:
-                # Before the slot goes that it opens.
-                self._offline.outdated(device, version)
             follows = successor.version if successor is not None else None
+            # Before the slot goes that it opens.
+            self._offline.outdated(device, {version, follows})
             if self._volumes.settle_keys(device, version, follows):
                 self._remember(device, version)
                 text = f"it opens with version {version} of its key alone"
@@ -80,6 +80,16 @@ class Replacing:
         text = f"it opens with version {successor.version} of its key as well"
         done = _told(replace(done, changed=True), device, str(state), text, successor.version)
         return Replaced(done, opens_by, successor.version)
+
+    def _look_back(self, device: str, version: int, successor: Successor | None) -> None:
+        """Warn of a server that knows less than it did, while the volume is still open."""
+        known = self._memory.device(device)
+        newest = max(version, successor.version if successor is not None else 0)
+        if known is not None and newest < known.key_version:
+            warn(
+                f"{device}: the server releases version {version} of its key, this volume opens"
+                f" with version {known.key_version}; was the server restored from a backup?"
+            )
 
     def _is_read_only(self, decision: DeviceDecision) -> bool:
         known = self._memory.device(decision.device)

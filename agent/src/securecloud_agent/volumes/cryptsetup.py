@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from securecloud_agent.run import Finished, Follower, Runner
 from securecloud_agent.volumes.header import CIPHER, KEY_BYTES, ram_copy
-from securecloud_agent.volumes.trouble import VolumeError
+from securecloud_agent.volumes.trouble import VolumeError, WrongKeyError
 
 REDUCTION = 32 * 1024 * 1024
 
@@ -230,7 +230,7 @@ class Cryptsetup:
 
     def _require(self, done: Finished, step: str) -> None:
         if done.status == _WRONG_KEY:
-            raise VolumeError(
+            raise WrongKeyError(
                 f"the server's key does not {step} {self._source}: it was formatted with another"
                 " key, or replaced"
             )

@@ -240,8 +240,11 @@ def proof(copy: bytes, slot: str) -> str:
     of the key in it, and of the volume key that it leads to.
     """
     header = parse(copy)
-    found = header.metadata["keyslots"][slot]
-    start, size = int(found["area"]["offset"]), int(found["area"]["size"])
+    try:
+        found = header.metadata["keyslots"][slot]
+        start, size = int(found["area"]["offset"]), int(found["area"]["size"])
+    except (KeyError, TypeError, ValueError):
+        raise HeaderError(f"key slot {slot} is not of the form that LUKS2 prescribes") from None
     hashed = hashlib.sha256(json.dumps(found, sort_keys=True).encode())
     hashed.update(digest_of(header).encode())
     hashed.update(copy[start : start + size])

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from securecloud_agent.errors import warned
-from securecloud_agent.state.files import StateError, private_directory, write_file
+from securecloud_agent.state.files import StateError, private_directory, remove, write_file
 from securecloud_agent.volumes.header import COPY_BYTES
 
 
@@ -34,6 +34,15 @@ class HeaderCopies:
                 write_file(self._path(device), header)
                 # The rest of the area is unused: a hole in the file.
                 self._extend(device)
+
+    def put(self, device: str, header: bytes) -> None:
+        """Keep the header in the place of one that opens with a key that nobody releases: better
+        none than that.
+        """
+        self.keep(device, header)
+        if not self._is_kept(device, header):
+            with warned(f"{device}: an old copy of its LUKS header is still on this machine"):
+                remove(self._path(device))
 
     def _path(self, device: str) -> Path:
         return self._folder / f"{device}.luks"

@@ -39,9 +39,8 @@ class Rotations:
         """Return what is under way, unless it is of another volume that the device had before."""
         known = self._memory.rotation(device)
         volume = self._memory.device(device) if known is not None else None
-        if known is None or (volume is not None and volume.luks_uuid != known.luks_uuid):
-            return None
-        return known
+        pinned = volume.luks_uuid if volume is not None else None
+        return None if known is None or pinned not in {None, known.luks_uuid} else known
 
     def add(self, device: str, key: bytearray, successor: bytearray, version: int) -> None:
         """Let the volume open by the `successor` as well, which gets this `version`, and prove it.
@@ -55,6 +54,10 @@ class Rotations:
             self._wipe(device, volume, known.new_slot, known.old_slot, known.old_proof)
             known, sight = None, volume.look()
         if known is None:
+            (only,) = sight.slots
+            if not volume.opens(key, sight, only) and volume.opens(successor, sight, only):
+                # The server was restored from a backup; it is to be told once more.
+                return
             known = self._begin(device, volume, sight, key, version)
         if known.new_slot in sight.slots and not volume.opens(successor, sight, known.new_slot):
             volume.wipe(known.new_slot, known.old_slot, known.old_proof)
@@ -65,6 +68,8 @@ class Rotations:
         if after.digest != sight.digest:
             raise VolumeError(f"the LUKS header on {volume.source} was replaced meanwhile")
         volume.cryptsetup.verify(successor, after.header, known.new_slot)
+        # By the time that a copy is needed, the server may release this one alone.
+        self._copies.keep(device, after.header)
         proved = replace(known, new_proof=proof(after.header, known.new_slot))
         if proved != known:
             self._memory.remember_rotation(device, proved)
@@ -90,7 +95,8 @@ class Rotations:
         if version > known.version:
             raise VolumeError(
                 f"the server releases version {version} of its key, of which this machine knows"
-                f" nothing; it was being replaced by version {known.version}"
+                f" nothing; it was being replaced by version {known.version}. If the volume has one"
+                " key slot, remove what is remembered of that (rotations/ in the state directory)"
             )
         volume = self._volume(device)
         if version == known.version:
@@ -101,8 +107,7 @@ class Rotations:
 
     def _wipe(self, device: str, volume: "_Volume", slot: str, other: str, proved: str) -> None:
         volume.wipe(slot, other, proved)
-        # The old copy would open with the old key.
-        self._copies.keep(device, volume.look().header)
+        self._copies.put(device, volume.look().header)
         self._memory.remember_rotation(device, None)
 
     def _volume(self, device: str) -> "_Volume":
@@ -174,8 +179,12 @@ class _Volume:
 
     def _flush(self) -> None:
         """What is under way must not be forgotten before the header is on disk."""
-        descriptor = os.open(self.source, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(self.source, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            problem = f"the LUKS header may not be on {self.source}: {error.strerror}"
+            raise VolumeError(problem) from None

@@ -217,9 +217,16 @@ class Volumes:
         """Tell whoever asked to encrypt `device`, if anybody did, why it is not to be."""
         self._tools.encryptions.refuse(device, reason, for_good=for_good)
 
-    def work(self, device: str, volume: "Volume | None", key: bytearray) -> Work:
-        """Return the workbench for one device's steps. `key` stays the caller's, to be wiped."""
-        return Work(self._tools, device, self.state(device), volume, key, self.lock, self.shut)
+    def work(
+        self,
+        device: str,
+        volume: "Volume | None",
+        key: bytearray,
+        successor: bytearray | None = None,
+    ) -> Work:
+        """Return the workbench for one device's steps. The keys stay the caller's, to be wiped."""
+        state = self.state(device)
+        return Work(self._tools, device, state, volume, key, successor, self.lock, self.shut)
 
 
 def _of_suspended(sight: Sight, mapping: Mapping) -> Sight:

@@ -22,7 +22,7 @@ from securecloud_agent.volumes.kernel import Kernel
 from securecloud_agent.volumes.mounts import Direct, Mounts
 from securecloud_agent.volumes.rotation import Rotations
 from securecloud_agent.volumes.source import Sight, blank_again, look_at
-from securecloud_agent.volumes.trouble import VolumeError
+from securecloud_agent.volumes.trouble import VolumeError, WrongKeyError
 
 if TYPE_CHECKING:
     from securecloud_protocol.messages import Volume
@@ -88,6 +88,7 @@ class Work:
         state: State,
         volume: "Volume | None",
         key: bytearray,
+        successor: bytearray | None,
         lock: Callable[[str], Locked],
         shut: Callable[[str], None],
     ) -> None:
@@ -96,6 +97,7 @@ class Work:
         self._device = device
         self._volume = volume
         self._key = key
+        self._successor = successor
         self._lock_volume = lock
         self._shut = shut
         self._opened_here = False
@@ -194,7 +196,8 @@ class Work:
 
     def _verify(self) -> bool:
         sight = self._look()
-        Cryptsetup(self._run, Path(self._target.source)).verify(self._key, sight.header)
+        cryptsetup = Cryptsetup(self._run, Path(self._target.source))
+        self._with_key(lambda key: cryptsetup.verify(key, sight.header))
         self.done.luks_uuid = sight.luks_uuid
         self._tools.marks.put(VERIFIED, self._device)
         self.done.state = State.VERIFIED
@@ -211,15 +214,26 @@ class Work:
                 f"{self._mapped} was given up, and somebody holds it still; end them, and it opens"
             )
         sight = self._look()
-        Cryptsetup(self._run, Path(self._target.source)).open(
-            self._key, sight.header, mapper_name(self._device), self._target.read_only
-        )
+        cryptsetup, name = Cryptsetup(self._run, Path(self._target.source)), self._mapped.name
+        read_only = self._target.read_only
+        self._with_key(lambda key: cryptsetup.open(key, sight.header, name, read_only))
         self.done.luks_uuid = sight.luks_uuid
         self.done.state = State.OPENED
         self._opened_here = True
         self._was_right(sight)
         self._say(f"opened as {self._mapped}")
         return True
+
+    def _with_key(self, use: Callable[[bytearray], None]) -> None:
+        """Use the key, or the one that is to replace it: a server that was restored from a backup
+        may not know any more that it did.
+        """
+        try:
+            use(self._key)
+        except WrongKeyError:
+            if not self._successor:
+                raise
+            use(self._successor)
 
     def _was_right(self, sight: Sight) -> None:
         self._tools.encryptions.forget(self._device)
@@ -246,9 +260,8 @@ class Work:
 
     def _resume(self) -> bool:
         sight = self._look()
-        Cryptsetup(self._run, Path(self._target.source)).resume(
-            self._key, sight.header, mapper_name(self._device)
-        )
+        cryptsetup, name = Cryptsetup(self._run, Path(self._target.source)), self._mapped.name
+        self._with_key(lambda key: cryptsetup.resume(key, sight.header, name))
         self.done.luks_uuid = sight.luks_uuid
         self._tools.mounts.resumed(self._device)
         mapping = self._tools.kernel.mapping(mapper_name(self._device))

@@ -1,5 +1,6 @@
 """The keystores of a server: new keys go into one, each that is there is where its record says."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from securecloud_server.domain.errors import Unavailable
@@ -24,6 +25,24 @@ class Keystores:
             if keystore.name == name:
                 return keystore
         raise Unavailable(f"the key is in keystore {name}, which is not configured")
+
+    def destroy(self, keys: Iterable[Key]) -> None:
+        """Erase keys that left the database; one that cannot be erased keeps none of the others.
+
+        Unavailable when there is such a one.
+        """
+        failures = []
+        for key in keys:
+            try:
+                if key.reference:
+                    self.of(key).destroy(key.reference)
+            except Unavailable as error:
+                failures.append(
+                    f"version {key.version} of the key is no more of use here, but it is still in"
+                    f" keystore {key.keystore}: {error}"
+                )
+        if failures:
+            raise Unavailable("; ".join(failures))
 
     def close(self) -> None:
         """Give up all connections."""

@@ -187,9 +187,7 @@ class DeviceService:
             log(tx, actor, "device.deleted", f"device:{name}", details)
             return keys
 
-        for key in self._ports.database.write(work):
-            if key.reference:
-                self._keystores.of(key).destroy(key.reference)
+        self._keystores.destroy(self._ports.database.write(work))
 
     def _close_request(self, tx: Transaction, actor: Actor, device: Device) -> None:
         """Revoke what nobody needs to decide or can use any more."""

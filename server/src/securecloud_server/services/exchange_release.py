@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -166,17 +165,23 @@ class Release:
         return reachable, keys
 
     def _fetched(self, verdict: Verdict, keys: Keys) -> Verdict:
-        """Put the device's key into `keys`, and its successor, which can wait for a better time."""
+        """Put the device's key into `keys`, and its successor, which can wait for a better time.
+
+        Unavailable also where only the successor is missing, and was all that was asked for.
+        """
         view = verdict.case.view
         if view.key is None:
             raise Unavailable("the device has no key")
         keys[_name(view.key)] = self._fetch_one(view.key)
         if view.successor is None:
             return verdict
-        with suppress(Unavailable):
+        try:
             keys[_name(view.successor)] = self._fetch_one(view.successor)
-            return replace(verdict, successor=view.successor)
-        return verdict
+        except Unavailable:
+            if verdict.case.claim.want == "renew" and offline_of(verdict) is None:
+                raise
+            return verdict
+        return replace(verdict, successor=view.successor)
 
     def _fetch_one(self, key: Key) -> bytes:
         return self._keystores.of(key).fetch(key.reference, key.device_id, key.version)
@@ -337,11 +342,13 @@ def _on_the_wire(verdict: Verdict, keys: Keys, lineages: dict[str, bytes]) -> wi
 
 
 def _successor(verdict: Verdict, keys: Keys) -> wire.Successor | None:
-    """Return the key that is to replace the present one, or only its version with a check."""
+    """Return the key that is to replace the present one; without keys, or while it cannot be
+    fetched, only its version: that it is not there would mean that it was given up.
+    """
     if verdict.successor is not None:
         return wire.Successor(verdict.successor.version, keys[_name(verdict.successor)])
     successor = verdict.case.view.successor
-    if successor is None or verdict.outcome != "granted" or verdict.releases:
+    if successor is None or verdict.outcome != "granted":
         return None
     return wire.Successor(successor.version, None)
 

@@ -97,7 +97,7 @@ class KeyService:
             return KeyLife(life.current), life.successor
 
         left, gone = self._ports.database.write(work)
-        self._keystores.of(gone).destroy(gone.reference)
+        self._keystores.destroy([gone])
         return left
 
     def revoke(self, actor: Actor, device: str, reason: str) -> KeyLife:
@@ -111,8 +111,7 @@ class KeyService:
     def destroy(self, actor: Actor, device: str, reason: str) -> KeyLife:
         """Erase a deactivated key, all versions of it; what it encrypts is lost for ever."""
         life, gone = self._step(actor, device, DESTROY, reason)
-        for key in gone:
-            self._keystores.of(key).destroy(key.reference)
+        self._keystores.destroy(gone)
         return life
 
     def _step(
@@ -138,7 +137,10 @@ class KeyService:
             for each in gone:
                 tx.keys.put(_moved(each, step, self._ports.now()))
             gone.append(key)
-        log(tx, actor, step.action, f"device:{name}", {"key_version": key.version}, reason)
+        details: dict[str, object] = {"key_version": key.version}
+        if step is DESTROY:
+            details["versions"] = sorted(each.version for each in gone)
+        log(tx, actor, step.action, f"device:{name}", details, reason)
         if step is REVOKE:
             self._revoke_request(tx, actor, device, reason)
         return KeyLife(moved, None if step is DESTROY else life.successor), gone

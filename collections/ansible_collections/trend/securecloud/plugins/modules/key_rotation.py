@@ -155,7 +155,8 @@ def decide(key: Key, wanted: str, older_than: int, now: float) -> str | None:
 
 def _age(key: Key, now: float) -> float:
     at = datetime.strptime(key["activated_at"], "%Y-%m-%dT%H:%M:%SZ")
-    return now - at.replace(tzinfo=timezone.utc).timestamp()
+    # A controller whose clock is behind sees no key from the future.
+    return max(0.0, now - at.replace(tzinfo=timezone.utc).timestamp())
 
 
 def foreseen(key: Key, step: str | None) -> Key:

@@ -76,6 +76,10 @@ class Time:
         self.now += seconds
 
 
+def test_a_controller_whose_clock_is_behind_replaces_all_the_same():
+    assert key_rotation.decide(KEY, "replaced", 0, ACTIVATED - 60) == "rotate"
+
+
 def rotation(replay, answers):
     time = Time()
     client = replay({"GET /keys/d": [{"status": 200, "body": each} for each in answers]})
