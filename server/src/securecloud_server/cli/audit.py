@@ -4,13 +4,14 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import click
 
+from securecloud_server.cli.actor import this_user
 from securecloud_server.cli.files import beside
-from securecloud_server.cli.output import json_option, print_json, say
+from securecloud_server.cli.output import check_option, json_option, print_json, say
 from securecloud_server.cli.times import milliseconds
 from securecloud_server.domain.errors import FieldError, Invalid
 from securecloud_server.settings import load_settings
@@ -38,11 +39,13 @@ def verify(config: Path, as_json: bool) -> None:
                 "size": report.size,
                 "root": report.root.hex(),
                 "events": report.events,
+                "archived": report.archived,
                 "problem": report.problem,
             }
         )
     elif report.verified:
-        say(f"verified: {report.events} events, root {report.root.hex()}")
+        archived = f" ({report.archived} of them archived)" if report.archived else ""
+        say(f"verified: {report.events} events{archived}, root {report.root.hex()}")
     if not report.verified:
         say(f"the audit log is damaged: {report.problem}")
         click.get_current_context().exit(1)
@@ -92,6 +95,55 @@ def export(
     else:
         say(f"{path}: {count} of {done.head.size} events")
         say(f"verify it with: securecloud-audit verify {path} --fingerprint {done.fingerprint}")
+
+
+@audit.command()
+@click.option(
+    "--to",
+    "path",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to write the archive, an evidence bundle.",
+)
+@click.option("--before", required=True, metavar="TIME", help="Events of before then.")
+@check_option
+@json_option
+@click.pass_obj
+def archive(config: Path, path: Path, before: str, check: bool, as_json: bool) -> None:
+    """Move old events into an evidence bundle, and out of the database.
+
+    Hashes and tree stay, so nothing that was signed or proved changes. The bundle is verified
+    before anything is removed, and what was removed is an event. TIME is as for export: 400d, say.
+    Run it again after it was interrupted.
+    """
+    from securecloud_server.archiving import Archiving
+
+    moment = milliseconds("--before", before, time.time())
+    settings = load_settings(config)
+    with _ended_by_sigterm(), closing(Archiving(settings)) as work:
+        span = work.older_than(moment)
+        removed, is_due = 0, span.end > span.start
+        if not check:
+            if is_due:
+                with beside(path, _BUNDLE_MODE, replace=False) as temporary:
+                    done = work.write(temporary, span, _progress)
+                work.record(this_user(), done, str(path.absolute()))
+            removed = work.remove(_progress)
+    if as_json:
+        print_json(
+            {
+                "changed": is_due or removed > 0,
+                "file": str(path) if is_due else None,
+                "range": {"start": span.start, "end": span.end},
+                "removed": removed,
+            }
+        )
+    elif check:
+        say(f"would archive {span.end - span.start} events from number {span.start} on")
+    else:
+        archived = f"{path}: {span.end - span.start} events; " if is_due else ""
+        say(f"{archived}{removed} events were removed from the database")
 
 
 @audit.command("public-key")

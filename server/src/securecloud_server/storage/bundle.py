@@ -21,6 +21,7 @@ from securecloud_protocol.transcript import fingerprint
 from sqlalchemy import bindparam, func, select
 
 from securecloud_server.domain.errors import Unavailable
+from securecloud_server.storage.archive import first_kept
 from securecloud_server.storage.database import SqlDatabase
 from securecloud_server.storage.runner import Runner
 from securecloud_server.storage.schema import AUDIT_EVENTS
@@ -71,9 +72,15 @@ class Author:
 
 
 def write_bundle(
-    database: SqlDatabase, path: Path, selection: Selection, author: Author, progress: Progress
+    database: SqlDatabase,
+    path: Path,
+    selection: Selection | Span,
+    author: Author,
+    progress: Progress,
 ) -> Manifest:
     """Write a bundle to `path`, an empty file; return what it says of itself.
+
+    Events that were archived are in other bundles.
 
     Unavailable when the file cannot be written, or the log is damaged.
     """
@@ -98,14 +105,16 @@ def write_bundle(
 def _copy(
     database: SqlDatabase,
     bundle: sqlite_utils.Database,
-    selection: Selection,
+    selection: Selection | Span,
     author: Author,
     progress: Progress,
 ) -> Manifest:
     """Copy the events from one consistent view of the log."""
     with database.read() as transaction:
         head = transaction.log.head()
-        span = _span(transaction.runner, selection, head.size)
+        span = selection
+        if isinstance(span, Selection):
+            span = _span(transaction.runner, span, head.size)
         try:
             left, right = transaction.log.range_hashes(span)
         except KeyError as error:
@@ -119,8 +128,8 @@ def _copy(
         server=author.identity,
         fingerprint=fingerprint(author.identity),
         made_at=author.now,
-        since=selection.since,
-        until=selection.until,
+        since=selection.since if isinstance(selection, Selection) else None,
+        until=selection.until if isinstance(selection, Selection) else None,
         head=Head(head.size, head.root, head.at, head.signature),
         range=Range(span.start, span.end, left, right),
         leaves=copy.digest.digest(),
@@ -168,8 +177,9 @@ class _Copy:
 
 def _span(runner: Runner, selection: Selection, size: int) -> Span:
     """Return the shortest range with every event of the time: clocks may have been set back."""
+    kept = first_kept(runner, size)
     if selection == Selection():
-        return Span(0, size)
+        return Span(kept, size)
     since = selection.since or 0
     until = MAX_NUMBER if selection.until is None else selection.until
     first, last = runner.rows(_WITHIN, {"since": since, "until": until})[0]
@@ -178,7 +188,7 @@ def _span(runner: Runner, selection: Selection, size: int) -> Span:
         return Span(size, size) if later is None else Span(later, later)
     for neighbour in (first - 1, last + 1):
         # Whoever removed the last events of the time would get a shorter range.
-        if 0 <= neighbour < size and runner.row(_ONE, {"seq": neighbour}) is None:
+        if kept <= neighbour < size and runner.row(_ONE, {"seq": neighbour}) is None:
             raise _damaged(f"event {neighbour} is missing")
     return Span(first, last + 1)
 

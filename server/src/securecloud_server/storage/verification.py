@@ -8,6 +8,8 @@ from securecloud_audit.leaf import LeafError
 from securecloud_audit.merkle import Frontier, Node
 from sqlalchemy import bindparam, func, select
 
+from securecloud_server.domain.errors import Unavailable
+from securecloud_server.storage import archive
 from securecloud_server.storage.audit import row_of_body, unpack_frontier
 from securecloud_server.storage.database import SqlDatabase
 from securecloud_server.storage.runner import Row, Runner
@@ -28,6 +30,7 @@ _NODES = (
     .order_by(AUDIT_NODES.c.idx)
     .limit(bindparam("limit"))
 )
+_FIRST = select(func.min(AUDIT_EVENTS.c.seq))
 _COUNT_NODES = select(func.count()).select_from(AUDIT_NODES)
 _HEAD = select(AUDIT_HEAD).where(AUDIT_HEAD.c.id == 1)
 
@@ -38,12 +41,16 @@ class _Damaged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """The result; `problem` says where the first damage is. `size` and `root` are the head's."""
+    """The result; `problem` says where the first damage is. `size` and `root` are the head's.
+
+    `events` were verified, of which only the hashes of the first `archived` are still here.
+    """
 
     verified: bool
     size: int
     root: bytes
     events: int
+    archived: int
     problem: str | None
 
 
@@ -58,8 +65,15 @@ def verify_audit(database: SqlDatabase, check_signature: SignatureCheck) -> Audi
             walk.events()
             walk.compare(head, check_signature)
         except _Damaged as damage:
-            return AuditReport(False, size, root, walk.size, str(damage))
-        return AuditReport(True, size, root, walk.size, None)
+            return AuditReport(False, size, root, walk.size, walk.archived, str(damage))
+        return AuditReport(True, size, root, walk.size, walk.archived, None)
+
+
+def _end_of(body: bytes) -> int:
+    try:
+        return archive.archived_until(body)
+    except Unavailable as error:
+        raise _Damaged(str(error)) from None
 
 
 class _Walk:
@@ -70,11 +84,26 @@ class _Walk:
         self._nodes: list[Iterator[Row]] = []
         self._node_count = 0
         self._frontier: Frontier = ()
+        self._archived_until = 0
+        self.archived = 0
         self.size = 0
 
     def events(self) -> None:
+        self.archived = kept = self._runner.rows(_FIRST)[0][0] or 0
+        self._archived_leaves(kept)
         for row in self._runner.stream(_EVENTS, {}, key=0):
             self._event(row)
+        if kept > self._archived_until:
+            raise _Damaged(f"events before {kept} are missing, and were not archived")
+
+    def _archived_leaves(self, end: int) -> None:
+        """Go through what is in archives by now: the tree's leaves stand for it."""
+        for _, seq, value in self._runner.stream(_NODES, {"level": 0}, key=1):
+            if seq >= end:
+                return
+            if seq != self.size:
+                raise _Damaged(f"the tree has no leaf {self.size}")
+            self._append(bytes(value))
 
     def _event(self, row: Row) -> None:
         seq, body = row[0], row[6]
@@ -86,7 +115,12 @@ class _Walk:
             raise _Damaged(f"event {seq}: its body cannot be read: {problem}") from None
         if row != expected:
             raise _Damaged(f"event {seq}: its columns differ from its body")
-        self._frontier, fresh = merkle.append(self._frontier, seq, merkle.leaf_hash(body))
+        if row[3] == archive.ACTION:
+            self._archived_until = max(self._archived_until, _end_of(body))
+        self._append(merkle.leaf_hash(body))
+
+    def _append(self, leaf_hash: bytes) -> None:
+        self._frontier, fresh = merkle.append(self._frontier, self.size, leaf_hash)
         for node, value in fresh:
             self._node(node, value)
         self.size += 1
