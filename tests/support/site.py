@@ -67,6 +67,12 @@ class Site:
     def status(self) -> dict[str, Any]:
         return self.agent("status")
 
+    def granted(self) -> bool:
+        """Lock the device, ask for its key, and say whether it was given."""
+        self.agent("lock")
+        (device,) = self.agent("unlock")["devices"]
+        return bool(device["outcome"] == "granted")
+
     def stop(self) -> None:
         for pid_file in self.root.glob("*/run/supervisord.pid"):
             os.kill(int(pid_file.read_text()), signal.SIGTERM)
