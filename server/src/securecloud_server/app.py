@@ -20,6 +20,7 @@ from securecloud_server.domain.errors import FieldError, Invalid, Unavailable
 from securecloud_server.domain.keystores import Keystores
 from securecloud_server.domain.ports import Clock, Keystore, RandomSource
 from securecloud_server.domain.privileges import Privilege, authorize
+from securecloud_server.keystores.caching import CachingKeystore
 from securecloud_server.keystores.local import LocalKeystore
 from securecloud_server.keystores.master_key import KeyRing, load_key_ring
 from securecloud_server.services.admin import Ports
@@ -28,6 +29,7 @@ from securecloud_server.services.checks import CheckWatch
 from securecloud_server.services.exchange import ExchangeService, ExchangeTimes
 from securecloud_server.services.exchange_enrolment import EnrolmentService
 from securecloud_server.services.exchange_housekeeping import Housekeeping
+from securecloud_server.services.key_cache import KeyCacheWatch
 from securecloud_server.services.key_care import KeyCare
 from securecloud_server.services.key_proof import KeyProof, Proof
 from securecloud_server.services.rewrapping import Rewrapping
@@ -67,6 +69,7 @@ class Application:
     rewrapping: Rewrapping
     key_proof: KeyProof
     key_care: KeyCare
+    key_cache: CachingKeystore | None
     checks: CheckWatch
     admin: Administration
 
@@ -75,8 +78,16 @@ class Application:
         """Return the id that agents pin."""
         return self.responder.identity.server_id
 
+    def upkeep(self) -> tuple[Callable[[], None], ...]:
+        """Return what a serving process does every second, each on a thread of its own."""
+        if self.key_cache is None:
+            return ()
+        return self.key_cache.expire, KeyCacheWatch(self.database, self.key_cache).look
+
     def close(self) -> None:
-        """Give up all connections."""
+        """Give up all connections, and keys that are in memory."""
+        if self.key_cache is not None:
+            self.key_cache.clear()
         self.database.close()
         self.keystores.close()
 
@@ -101,6 +112,9 @@ def build(
     database = open_database(settings.storage.url, responder.sign_audit_head, clock)
     keystores = _keystores(settings, key_ring, random)
     metrics = Metrics()
+    # What looks after keys has to see what the keystore has, not what is remembered of it.
+    cache = _key_cache(settings, keystores, metrics)
+    in_front = keystores if cache is None else keystores.with_instead(cache)
     rewrapping = Rewrapping(database, keystores, partial(_renew_identity, settings, key_ring))
     proof = KeyProof(database, keystores)
     return Application(
@@ -113,7 +127,7 @@ def build(
         metrics=metrics,
         exchange=ExchangeService(
             database,
-            keystores,
+            in_front,
             responder,
             clock,
             random,
@@ -127,10 +141,11 @@ def build(
         rewrapping=rewrapping,
         key_proof=proof,
         key_care=KeyCare(rewrapping, proof, clock, partial(_proven, metrics)),
+        key_cache=cache,
         checks=CheckWatch(database),
         admin=administration(
             Ports(database, clock, random),
-            keystores,
+            in_front,
             responder.fingerprint,
             settings.policy.approval_lifetime,
         ),
@@ -158,6 +173,16 @@ def _kmip(settings: Settings, random: RandomSource) -> Keystore:
     kmip = settings.kmip
     context = client_context(kmip.ca_file, kmip.certificate, kmip.key)
     return KmipKeystore(connector(*kmip.host_and_port, context, kmip.timeout), random)
+
+
+def _key_cache(
+    settings: Settings, keystores: Keystores, metrics: Metrics
+) -> CachingKeystore | None:
+    """Return what is put in front of the KMIP server where the settings want that."""
+    if not settings.kmip.cache or not settings.kmip.server:
+        return None
+    kmip = keystores.named("kmip")
+    return CachingKeystore(kmip, settings.kmip.cache, changed=metrics.kept_keys)
 
 
 def exchange_times(settings: Settings) -> ExchangeTimes:

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -112,8 +113,10 @@ class Node:
         certificates = app.load_certificates(self._settings.server.tls_certificate)
         self._application = app.build(self._settings, certificates)
         room = app.waiting_room(self._application, _MOST_WAITING)
-        for work in (self._keep_house, partial(self._look_for_checks, loop, room)):
-            threading.Thread(target=work, args=(self._application,), daemon=True).start()
+        look_for_checks = partial(_look_for_checks, loop, room, self._application)
+        for chore in (look_for_checks, *self._application.upkeep()):
+            threading.Thread(target=self._each_second, args=(chore,), daemon=True).start()
+        threading.Thread(target=self._keep_house, args=(self._application,), daemon=True).start()
         _LOG.info("ready", extra={"server_id": self._application.server_id})
         held = app.held(self._application, room)
         return Served(
@@ -143,15 +146,20 @@ class Node:
                 except DomainError as error:
                     _LOG.error("housekeeping failed", extra={"cause": str(error)})
 
-    def _look_for_checks(
-        self, loop: asyncio.AbstractEventLoop, room: WaitingRoom, application: app.Application
-    ) -> None:
-        """Look for all who wait at once; others complain of a database that is away."""
+    def _each_second(self, chore: Callable[[], None]) -> None:
+        """Do it until the end; others complain of a database that is away."""
         while not self._stopping.wait(_LOOK_SECONDS):
             with suppress(DomainError):
-                found = application.checks.look()
-                if found:
-                    loop.call_soon_threadsafe(room.tell, found)
+                chore()
+
+
+def _look_for_checks(
+    loop: asyncio.AbstractEventLoop, room: WaitingRoom, application: app.Application
+) -> None:
+    """Look for all who wait at once."""
+    found = application.checks.look()
+    if found:
+        loop.call_soon_threadsafe(room.tell, found)
 
 
 def _adapter(settings: Settings, parent: int) -> RsgiAdapter:

@@ -135,7 +135,8 @@ class KeystoreSettings:
 class KmipSettings:
     """The KMIP server that keeps the device keys where `keystore.type` is kmip.
 
-    Empty for none. `timeout`: seconds for a connection, and for each answer.
+    Empty for none. `timeout`: seconds for a connection, and for each answer. `cache`: seconds for
+    which a key that was fetched stays in memory, 0 for not at all.
     """
 
     server: str = _setting(_LISTEN_OR_NONE, "")
@@ -143,6 +144,7 @@ class KmipSettings:
     certificate: str = _setting(_PATH_OR_NONE, "")
     key: str = _setting(_PATH_OR_NONE, "")
     timeout: int = _setting(_integer(1, 60), 5)
+    cache: int = _setting(_integer(0, 300), 0)
 
     @property
     def host_and_port(self) -> tuple[str, int]:

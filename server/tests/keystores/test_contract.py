@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from securecloud_server.domain.errors import Unavailable
 from securecloud_server.domain.ports import Keystore
+from securecloud_server.keystores.caching import CachingKeystore
 from securecloud_server.keystores.kmip import KmipKeystore
 from securecloud_server.keystores.kmip_link import connector
 from securecloud_server.keystores.local import LocalKeystore
@@ -19,23 +20,25 @@ MASTER = bytes(range(32))
 MAKERS: dict[str, Callable[[], Keystore]] = {
     "local": lambda: LocalKeystore(KeyRing(MasterKey(MASTER))),
     "memory": MemoryKeystore,
+    "memory behind a cache": lambda: CachingKeystore(MemoryKeystore(), seconds=300),
 }
 
 
-@pytest.fixture(params=[*MAKERS, "kmip"])
+@pytest.fixture(params=[*MAKERS, "kmip", "kmip behind a cache"])
 def keystore(request: pytest.FixtureRequest) -> Iterator[Keystore]:
-    if request.param != "kmip":
+    if request.param in MAKERS:
         yield MAKERS[request.param]()
         return
     server: KmipServer = request.getfixturevalue("kmip_server")
     context = server.pki.client_context()
-    keystore = KmipKeystore(connector(server.host, server.port, context, seconds=20))
+    kmip = KmipKeystore(connector(server.host, server.port, context, seconds=20))
+    keystore = kmip if request.param == "kmip" else CachingKeystore(kmip, seconds=300)
     yield keystore
     keystore.close()
 
 
 def test_it_names_itself_as_the_records_will(keystore: Keystore) -> None:
-    assert keystore.name in {*MAKERS, "kmip"}
+    assert keystore.name in {"local", "memory", "kmip"}
 
 
 def test_a_key_comes_back_and_is_64_octets(keystore: Keystore) -> None:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from securecloud_server.domain.records import Key
 
+USABLE = frozenset({"pre_active", "active"})
+"""The states in which a key may be released."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeyLife:
@@ -16,6 +19,12 @@ class KeyLife:
 
     current: Key
     successor: Key | None = None
+
+    def releasable(self) -> tuple[Key, ...]:
+        """Return the versions that a machine may be given."""
+        if self.current.state not in USABLE:
+            return ()
+        return (self.current,) if self.successor is None else (self.current, self.successor)
 
 
 def life_of(versions: Sequence[Key]) -> KeyLife:

@@ -44,6 +44,14 @@ class Keystores:
         if failures:
             raise Unavailable("; ".join(failures))
 
+    def with_instead(self, keystore: Keystore) -> "Keystores":
+        """Return these with `keystore` in the place of the one of its name."""
+
+        def chosen(each: Keystore) -> Keystore:
+            return keystore if each.name == keystore.name else each
+
+        return Keystores(chosen(self.active), tuple(map(chosen, self.others)))
+
     def close(self) -> None:
         """Give up all connections."""
         for keystore in (self.active, *self.others):

@@ -1,8 +1,8 @@
 """Ports: what services need of the world. Each has one contract test suite for all adapters."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from securecloud_server.domain.keys import KeyLife
 from securecloud_server.domain.records import (
@@ -243,6 +243,27 @@ class Keystore(Protocol):
 
     def close(self) -> None:
         """Give up all connections."""
+
+
+class KeptKey(NamedTuple):
+    """Which key a cache keeps: one that was moved, or replaced, is another."""
+
+    device_id: str
+    version: int
+    reference: bytes
+
+
+class KeyCache(Protocol):
+    """Keys in the memory of this process, which others have to empty."""
+
+    def kept(self) -> Set[KeptKey]:
+        """Return which keys are there."""
+
+    def drop(self, keys: Iterable[KeptKey]) -> None:
+        """Forget these; one that is not there is no error."""
+
+    def clear(self) -> None:
+        """Forget all."""
 
 
 class Sealer(Protocol):

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from securecloud_protocol import messages as wire
 
 from securecloud_server.domain import requests as life
+from securecloud_server.domain.keys import USABLE
 from securecloud_server.domain.policy import ActionKind
 from securecloud_server.domain.records import Key, KeyRequest
 from securecloud_server.services.exchange_evidence import Judgement
 from securecloud_server.services.exchange_situation import DeviceView, compiled
 
-_USABLE = frozenset({"pre_active", "active"})
 _RELEASING = frozenset({ActionKind.APPROVE, ActionKind.APPROVE_AFTER})
 
 
@@ -121,7 +121,7 @@ def offline_of(verdict: Verdict) -> wire.Offline | None:
 
 def _barred(case: Case) -> Verdict | None:
     view = case.view
-    if view.key is None or view.key.state not in _USABLE:
+    if view.key is None or view.key.state not in USABLE:
         state = view.key.state if view.key else "missing"
         return Verdict(case, "denied", "revoked", f"the key is {state}")
     if not view.device.enabled:

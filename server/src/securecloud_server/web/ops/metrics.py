@@ -63,6 +63,12 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="mostrecent",
         )
+        self._kept = Gauge(
+            "securecloud_cached_keys",
+            "Keys of the KMIP server that are in memory for some seconds",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
 
     def decision(self, outcome: str, code: str) -> None:
         """Count a decision on a device."""
@@ -87,6 +93,10 @@ class Metrics:
     def unavailable_keys(self, number: int) -> None:
         """Record how many keys could not be fetched."""
         self._unavailable.set(number)
+
+    def kept_keys(self, change: int) -> None:
+        """Count keys that begin (1) or cease (-1) to be kept in memory."""
+        self._kept.inc(change)
 
     def render(self) -> bytes:
         """Return the text exposition format."""
