@@ -144,6 +144,9 @@ options:
       timeout:
         description: Seconds for a connection, and for each answer.
         type: int
+      cache:
+        description: Seconds for which a key stays in memory, at most 300; V(0) for not at all.
+        type: int
   policy:
     description:
       - Times of the exchange with agents, in seconds.
@@ -266,6 +269,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "certificate": {"type": "str"},
         "key": {"type": "str", "no_log": False},
         "timeout": {"type": "int"},
+        "cache": {"type": "int"},
     },
     "policy": {
         "session_lifetime": {"type": "int"},
