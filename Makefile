@@ -134,6 +134,10 @@ bench: $(VENV)/.ready ## cold key releases beside OpenBao; writes benchmarks/out
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -r benchmarks/requirements.txt
 	@$(BIN)/python -m benchmarks.release
 
+.PHONY: bench-overhead
+bench-overhead: $(VENV)/.ready ## cold key releases with and without audit and keystore; writes benchmarks/out/overhead.json
+	@$(BIN)/python -m benchmarks.overhead
+
 .PHONY: bench-policy
 bench-policy: $(VENV)/.ready ## a policy of ten rules beside Cedar; writes benchmarks/out/policy.json
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -r benchmarks/requirements.txt

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,9 +151,16 @@ class RunningSecureCloud:
 
 
 class SecureCloud:
-    """The server of this repository; satisfies :class:`benchmarks.system.System`."""
+    """The server of this repository; satisfies :class:`benchmarks.system.System`.
+
+    ``program`` serves instead of the one that is installed.
+    """
 
     name = "SecureCloud"
+
+    def __init__(self, name: str = name, program: Sequence[str] = (str(_SERVER),)) -> None:
+        self.name = name
+        self._program = program
 
     def version(self) -> str:
         """Return the version of the server."""
@@ -164,7 +171,7 @@ class SecureCloud:
     def running(self, work: Path, machines: int) -> Iterator[RunningSecureCloud]:
         """Configure, initialise, start and provision a server on ``work``; stop it at the end."""
         files = pki.make(work)
-        with serving(work, files) as server:
+        with serving(work, files, program=self._program) as server:
             ca_file = str(files.ca)
             made = SecureCloudFactory(server.port, ca_file, *_provision(server.api, machines))
             yield RunningSecureCloud(server.pid, made)
@@ -181,7 +188,12 @@ class Server:
 
 
 @contextmanager
-def serving(work: Path, files: pki.ServerFiles, public_url: str = "") -> Iterator[Server]:
+def serving(
+    work: Path,
+    files: pki.ServerFiles,
+    public_url: str = "",
+    program: Sequence[str] = (str(_SERVER),),
+) -> Iterator[Server]:
     """Configure, initialise and start a server on ``work``; stop it at the end."""
     port = free_port()
     config, log, token = work / "server.toml", work / "server.log", work / "admin.token"
@@ -189,7 +201,7 @@ def serving(work: Path, files: pki.ServerFiles, public_url: str = "") -> Iterato
     settings = _settings(work, files, port, public_url or f"https://localhost:{port}")
     _run([*command, "configure"], json.dumps(settings))
     _run([*command, "init", "--admin-token-file", str(token)])
-    with server_process([*command, "serve"], log) as process:
+    with server_process([*program, "--config", str(config), "serve"], log) as process:
         api = Api(port, str(files.ca), token.read_text().strip())
         wait_until(api.ready, "SecureCloud's start", process, log)
         yield Server(process.pid, port, token, api)
