@@ -2,7 +2,7 @@
 
 What is kept here is never a reason to release a key: the release reads the key's record in the
 transaction that commits the decision. Nothing lives longer than it was set to, and whatever
-leaves is overwritten. See docs/adr/0016-key-cache.md.
+leaves is overwritten. See docs/adr/0019-key-cache.md.
 """
 
 import threading
