@@ -7,16 +7,15 @@ and its audit record are on disk.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from securecloud_protocol.errors import ErrorCode, ProtocolError
+from securecloud_protocol.errors import ProtocolError
 from securecloud_protocol.server import OpenedHello, Responder
 
-from securecloud_server.domain.errors import Unavailable
 from securecloud_server.domain.keystores import Keystores
 from securecloud_server.domain.ports import Clock, Database, RandomSource, Transaction
 from securecloud_server.domain.records import Actor, Agent, AuditEvent
 from securecloud_server.services.checks import last_check
 from securecloud_server.services.exchange_ack import Acknowledgement
-from securecloud_server.services.exchange_identities import Identities, Refused
+from securecloud_server.services.exchange_identities import Identities, Refused, refusing
 from securecloud_server.services.exchange_release import Release
 from securecloud_server.services.exchange_situation import (
     fact_requests,
@@ -75,17 +74,17 @@ class ExchangeService:
 
     def hello(self, data: bytes, source: str) -> bytes:
         """Return the Challenge: which devices, and which facts their policies need."""
-        return self._refusing(lambda: self._hello(data, source))
+        return refusing(self._database, lambda: self._hello(data, source))
 
     def evidence(self, data: bytes, source: str) -> bytes:
         """Return the Release: a decision on every device, with its key where granted."""
-        return self._refusing(lambda: self._release.answer(data, source, int(self._clock())))
+        now = int(self._clock())
+        return refusing(self._database, lambda: self._release.answer(data, source, now))
 
     def ack(self, data: bytes, source: str) -> bytes:
         """Record what became of the keys; return the Receipt."""
-        return self._refusing(
-            lambda: self._acknowledgement.answer(data, source, int(self._clock()))
-        )
+        now = int(self._clock())
+        return refusing(self._database, lambda: self._acknowledgement.answer(data, source, now))
 
     def _hello(self, data: bytes, source: str) -> bytes:
         with self._database.read() as tx:
@@ -111,14 +110,3 @@ class ExchangeService:
             self._times.session_lifetime,
             last_check(tx, agent),
         )
-
-    def _refusing(self, answer: Callable[[], bytes]) -> bytes:
-        """Run one step; a refusal of a known agent is audited before it is raised."""
-        try:
-            return answer()
-        except Refused as refusal:
-            event = refusal.event
-            self._database.write(lambda tx: tx.audit.append(event))
-            raise
-        except Unavailable as error:
-            raise ProtocolError(ErrorCode.UNAVAILABLE, str(error)) from error

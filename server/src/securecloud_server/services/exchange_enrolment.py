@@ -7,11 +7,10 @@ from dataclasses import replace
 from securecloud_protocol.errors import ErrorCode, ProtocolError
 from securecloud_protocol.server import OpenedEnrol, Responder
 
-from securecloud_server.domain.errors import Unavailable
 from securecloud_server.domain.ids import uuid7
 from securecloud_server.domain.ports import Clock, Database, RandomSource, Transaction
 from securecloud_server.domain.records import Actor, Agent, AuditEvent, EnrolmentTokenRecord
-from securecloud_server.services.exchange_identities import Refused
+from securecloud_server.services.exchange_identities import Refused, refusing
 
 _NO_HASH = bytes(32)
 
@@ -38,14 +37,11 @@ class EnrolmentService:
         """
         opened = self._responder.open_enrol(data)
         actor = Actor("agent", opened.request.agent_name, None, source)
-        try:
-            agent_id = self._database.write(lambda tx: self._bind(tx, opened, actor))
-        except Refused as refusal:
-            event = refusal.event
-            self._database.write(lambda tx: tx.audit.append(event))
-            raise
-        except Unavailable as error:
-            raise ProtocolError(ErrorCode.UNAVAILABLE, str(error)) from error
+
+        def bind() -> str:
+            return self._database.write(lambda tx: self._bind(tx, opened, actor))
+
+        agent_id = refusing(self._database, bind)
         return self._responder.enrolled(opened, agent_id)
 
     def _bind(self, tx: Transaction, opened: OpenedEnrol, actor: Actor) -> str:

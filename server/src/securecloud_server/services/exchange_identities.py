@@ -1,9 +1,15 @@
 """Who speaks: looks an agent's identity key up while a message is being authenticated."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from securecloud_protocol.errors import ErrorCode, ProtocolError
 
-from securecloud_server.domain.ports import Transaction
+from securecloud_server.domain.errors import Unavailable
+from securecloud_server.domain.ports import Database, Transaction
 from securecloud_server.domain.records import Agent, AuditEvent
+
+T = TypeVar("T")
 
 
 class Identities:
@@ -38,3 +44,23 @@ class Refused(ProtocolError):
     def __init__(self, code: ErrorCode, event: AuditEvent) -> None:
         super().__init__(code, event.reason)
         self.event = event
+
+
+def refusing(database: Database, answer: Callable[[], T]) -> T:
+    """Run one step; a refusal is audited before it is raised.
+
+    Without a database everything is UNAVAILABLE, a refusal too.
+    """
+    try:
+        return _audited(database, answer)
+    except Unavailable as error:
+        raise ProtocolError(ErrorCode.UNAVAILABLE, str(error)) from error
+
+
+def _audited(database: Database, answer: Callable[[], T]) -> T:
+    try:
+        return answer()
+    except Refused as refusal:
+        event = refusal.event
+        database.write(lambda tx: tx.audit.append(event))
+        raise
