@@ -6,23 +6,18 @@ never in plain on a disk.
 """
 
 import json
-import os
 import tarfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-import pyrage
-
-from securecloud_server import __version__
+from securecloud_server import __version__, age
 from securecloud_server.app import build
-from securecloud_server.domain.errors import Conflict, FieldError, Invalid, Unavailable
+from securecloud_server.domain.errors import Conflict, Unavailable
 from securecloud_server.domain.ports import Clock
 from securecloud_server.domain.records import Actor, AuditEvent
 from securecloud_server.keystores.master_key import (
@@ -71,34 +66,6 @@ class Restored:
     audit_root: str
 
 
-def recipients_of(texts: Sequence[str]) -> list[Any]:
-    """Return age recipients; Invalid when one is none, or there is none."""
-    if not texts:
-        raise Invalid([FieldError("recipient", "age1…", "at least one is needed")])
-    try:
-        return [pyrage.x25519.Recipient.from_str(text) for text in texts]
-    except pyrage.RecipientError:
-        message = "one of them is not a public key of age (age-keygen makes them)"
-        raise Invalid([FieldError("recipient", "age1…", message)]) from None
-
-
-def identities_of(text: str) -> list[Any]:
-    """Return the age identities in the text of a file; Invalid when there is none."""
-    lines = [line.strip() for line in text.splitlines()]
-    try:
-        found = [
-            pyrage.x25519.Identity.from_str(line)
-            for line in lines
-            if line and not line.startswith("#")
-        ]
-    except pyrage.IdentityError:
-        found = []
-    if not found:
-        message = "the file holds no secret key of age (age-keygen makes them)"
-        raise Invalid([FieldError("identity", "AGE-SECRET-KEY-1…", message)])
-    return found
-
-
 def back_up(
     settings: Settings,
     actor: Actor,
@@ -133,8 +100,7 @@ def back_up(
             source = settings.keystore.master_key
             if not source.startswith("shares:"):
                 members.append((_MASTER_KEY, master_key_path(source).read_bytes()))
-            with _pumped(lambda end: _archive(end, members, snapshot)) as archive:
-                pyrage.encrypt_io(archive, to, list(recipients))
+            age.encrypt(lambda end: _archive(end, members, snapshot), to, recipients)
     finally:
         application.close()
     return manifest
@@ -237,7 +203,7 @@ def _unpack(
 
     try:
         with (
-            _pumped(lambda end: pyrage.decrypt_io(backup, end, list(identities))) as plain,
+            age.decrypted(backup, identities) as plain,
             tarfile.open(mode="r|", fileobj=plain) as archive,
         ):
             read(archive)
@@ -287,30 +253,3 @@ def _restore_master_key(settings: Settings, key: bytes | None) -> None:
             f"{source}: only a master key in a file is restored; set file:/absolute/path"
         )
     write_durably(path, key)
-
-
-@contextmanager
-def _pumped(write: Callable[[BinaryIO], None]) -> Iterator[BinaryIO]:
-    """Give what `write` writes, in another thread, to read; its error is raised at the end."""
-    reading, writing = os.pipe()
-    failures: list[BaseException] = []
-
-    def pump() -> None:
-        try:
-            with os.fdopen(writing, "wb") as end:
-                write(end)
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=pump)
-    thread.start()
-    try:
-        with os.fdopen(reading, "rb") as start:
-            yield start
-            # An archive may end before its padding does.
-            while start.read(_LONGEST_SMALL):
-                pass
-    finally:
-        thread.join()
-    if failures:
-        raise failures[0]

@@ -31,10 +31,10 @@ def backup(config: Path, to: Path, recipient: tuple[str, ...], force: bool, as_j
 
     Whoever has a recipient's secret key and the file has every key: keep them apart.
     """
-    from securecloud_server import backups
+    from securecloud_server import age, backups
 
     settings = load_settings(config)
-    recipients = backups.recipients_of(recipient)
+    recipients = age.recipients_of(recipient)
     if to.exists() and not force:
         raise Conflict(f"{to} exists; --force overwrites it")
     with replaced(to, _MODE) as file:
@@ -73,10 +73,10 @@ def restore(
     Agents that saw more of the audit log than there is now refuse the server until somebody tells
     them otherwise: see docs/server.md.
     """
-    from securecloud_server import backups, installation
+    from securecloud_server import age, backups, installation
 
     settings = _keeping(load_settings(config), master_key_to)
-    identities = backups.identities_of(_text_of(identity))
+    identities = age.identities_of(_text_of(identity))
     _make_places(settings)
     with _opened(source) as file:
         if check:
