@@ -1,16 +1,13 @@
 """`audit`: the append-only log, and what auditors get of it."""
 
-import signal
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import click
 
 from securecloud_server.cli.actor import this_user
-from securecloud_server.cli.files import beside
+from securecloud_server.cli.files import beside, ended_by_sigterm
 from securecloud_server.cli.output import check_option, json_option, print_json, say
 from securecloud_server.cli.times import milliseconds
 from securecloud_server.domain.errors import FieldError, Invalid
@@ -77,7 +74,7 @@ def export(
 
     asked = _range(since, until)
     settings = load_settings(config)
-    with _ended_by_sigterm(), beside(path, _BUNDLE_MODE, replace=force) as temporary:
+    with ended_by_sigterm(), beside(path, _BUNDLE_MODE, replace=force) as temporary:
         done = installation.export_audit_log(settings, temporary, *asked, _progress)
     count = done.range.end - done.range.start
     if as_json:
@@ -121,7 +118,7 @@ def archive(config: Path, path: Path, before: str, check: bool, as_json: bool) -
 
     moment = milliseconds("--before", before, time.time())
     settings = load_settings(config)
-    with _ended_by_sigterm(), closing(Archiving(settings)) as work:
+    with ended_by_sigterm(), closing(Archiving(settings)) as work:
         span = work.older_than(moment)
         removed, is_due = 0, span.end > span.start
         if not check:
@@ -175,13 +172,3 @@ def _range(since: str | None, until: str | None) -> tuple[int | None, int | None
 
 def _progress(seen: int, total: int) -> None:
     say(f"{seen} of {total} events")
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end this as Ctrl-C does, with everything put away."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -10,6 +10,7 @@ from securecloud_server.cli.backup import backup, restore
 from securecloud_server.cli.configure import configure
 from securecloud_server.cli.db import db
 from securecloud_server.cli.doctor import doctor
+from securecloud_server.cli.escrow import escrow
 from securecloud_server.cli.init import init
 from securecloud_server.cli.keystores import keystore
 from securecloud_server.cli.policies import policy
@@ -45,6 +46,7 @@ for command in (
     keystore,
     backup,
     restore,
+    escrow,
     audit,
 ):
     cli.add_command(command)

@@ -1,6 +1,8 @@
 """Files that are there as a whole or not at all."""
 
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -54,6 +56,16 @@ def beside(path: Path, mode: int, *, replace: bool = True) -> Iterator[Path]:
             os.close(descriptor)
         with suppress(FileNotFoundError, NotADirectoryError):
             temporary.unlink()
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this as Ctrl-C does, with everything put away."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_free(path: Path, replace: bool) -> None:

@@ -4,24 +4,24 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from securecloud_server.cli.actor import this_user
-from securecloud_server.cli.output import check_option, json_option, print_json, say
+from securecloud_server.cli.output import (
+    check_option,
+    json_option,
+    key_progress,
+    print_json,
+    report,
+    say,
+)
 from securecloud_server.domain.errors import Conflict
 from securecloud_server.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from securecloud_server.keystores.unsealing import Unsealing
-
-_STEP = 100
-
-
-def _progress(seen: int, total: int) -> None:
-    if seen and (seen % _STEP == 0 or seen == total):
-        say(f"{seen} of {total} keys")
 
 
 @click.group()
@@ -51,12 +51,12 @@ def migrate(context: click.Context, to: str, check: bool, as_json: bool) -> None
         if check:
             _foresee(left, f"{left} keys would be moved to {to}", as_json)
             return
-        done = migration.run(this_user(), to, _progress)
+        done = migration.run(this_user(), to, key_progress)
     finally:
         application.close()
     result = {"changed": done.moved > 0, "moved": done.moved}
     text = f"{done.moved} keys were moved to {to}, {len(done.failed)} could not be"
-    _report(context, result, done.failed, text, as_json)
+    report(context, result, done.failed, text, as_json)
 
 
 @keystore.command()
@@ -77,12 +77,12 @@ def rewrap(context: click.Context, check: bool, as_json: bool) -> None:
             left = application.rewrapping.left()
             _foresee(left, f"{left} values are wrapped under the previous master key", as_json)
             return
-        done = application.rewrapping.run(this_user(), _progress)
+        done = application.rewrapping.run(this_user(), key_progress)
     finally:
         application.close()
     result = {"changed": done.renewed > 0, "renewed": done.renewed}
     text = f"{done.renewed} values were wrapped anew, {len(done.failed)} could not be"
-    _report(context, result, done.failed, text, as_json)
+    report(context, result, done.failed, text, as_json)
 
 
 @keystore.command()
@@ -94,11 +94,11 @@ def prove(context: click.Context, as_json: bool) -> None:
 
     application = app.build(load_settings(context.obj))
     try:
-        proof = application.key_proof.run(this_user(), _progress)
+        proof = application.key_proof.run(this_user(), key_progress)
     finally:
         application.close()
     text = f"{proof.tried} keys were tried, {len(proof.failed)} cannot be fetched"
-    _report(context, {"keys": proof.tried}, proof.failed, text, as_json)
+    report(context, {"keys": proof.tried}, proof.failed, text, as_json)
 
 
 @keystore.command()
@@ -166,17 +166,3 @@ def _foresee(left: int, text: str, as_json: bool) -> None:
         print_json({"changed": left > 0, "left": left})
     else:
         say(text)
-
-
-def _report(
-    context: click.Context, result: dict[str, Any], failed: dict[str, str], text: str, as_json: bool
-) -> None:
-    """Say what came of it, and of which devices nothing; end with status 1 if there are such."""
-    for device, problem in failed.items():
-        say(f"{device}: {problem}")
-    if as_json:
-        print_json({**result, "failed": failed})
-    else:
-        say(text)
-    if failed:
-        context.exit(1)

@@ -8,6 +8,8 @@ import click
 
 from securecloud_server.domain.errors import DomainError, Invalid
 
+_STEP = 100
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 check_option = click.option("--check", is_flag=True, help="Change nothing; say what would change.")
 
@@ -29,3 +31,23 @@ def complain(error: DomainError) -> None:
         return
     for wrong in error.errors:
         say(f"securecloud-server: {wrong.field}: {wrong.message}".replace(": : ", ": "))
+
+
+def key_progress(seen: int, total: int) -> None:
+    """Say from time to time how many keys were seen to (`services.every_key.Progress`)."""
+    if seen and (seen % _STEP == 0 or seen == total):
+        say(f"{seen} of {total} keys")
+
+
+def report(
+    context: click.Context, result: dict[str, Any], failed: dict[str, str], text: str, as_json: bool
+) -> None:
+    """Say what came of it, and of which devices nothing; end with status 1 if there are such."""
+    for device, problem in failed.items():
+        say(f"{device}: {problem}")
+    if as_json:
+        print_json({**result, "failed": failed})
+    else:
+        say(text)
+    if failed:
+        context.exit(1)
