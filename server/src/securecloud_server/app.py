@@ -16,6 +16,7 @@ from securecloud_protocol.http_binding import WAIT_PATH
 from securecloud_protocol.server import Responder, ServerKeys
 
 from securecloud_server import __version__
+from securecloud_server.age import AgeSealer
 from securecloud_server.domain.errors import FieldError, Invalid, Unavailable
 from securecloud_server.domain.keystores import Keystores
 from securecloud_server.domain.ports import Clock, Keystore, RandomSource
@@ -146,6 +147,7 @@ def build(
         admin=administration(
             Ports(database, clock, random),
             in_front,
+            AgeSealer(),
             responder.fingerprint,
             settings.policy.approval_lifetime,
         ),

@@ -13,6 +13,8 @@ BASE = "/api/v1"
 TIME = re.compile(r"20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\dZ")
 ADMINISTRATOR = "account_administrator"
 REASON = {"reason": "asked for by the owner"}
+RECIPIENT = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+EXPORT = {**REASON, "recipient": RECIPIENT}
 VOLUME = {
     "source": "/dev/disk/by-id/virtio-data",
     "iscsi": None,

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from server.tests.admin.api import ADMINISTRATOR, ISCSI, VOLUME, Caller, fields
+from server.tests.admin.api import ADMINISTRATOR, EXPORT, ISCSI, RECIPIENT, VOLUME, Caller, fields
 from server.tests.admin.conftest import Template
 from server.tests.exchange.conftest import Clock
 
@@ -55,18 +55,29 @@ OFFLINE = Form(
 GRACEFUL = Form("PUT", "/policies/new", {"grace": {"period": 60}})
 TOKEN = Form("POST", "/tokens", {"name": "new", "role": "auditor"})
 ENROLMENT = Form("POST", "/enrollment-tokens", {"agent_name": "new"})
+ASKING = Form("POST", "/keys/there:request-export", EXPORT)
+BAD_RECIPIENTS = [
+    *("", " ", "age1", "none", RECIPIENT[:-1], f"{RECIPIENT} ", f"{RECIPIENT}\n", f" {RECIPIENT}"),
+    *(RECIPIENT.replace("q", "b"), RECIPIENT + "\u0000", "x" * 5000, "AGE-SECRET-KEY-1" + "Q" * 58),
+    *("ssh-ed25519 AAAA", f"{RECIPIENT},{RECIPIENT}", "age1" + "ä" * 58),
+]
 DECISIONS = [
-    Form("POST", f"/{path}", {"reason": "because"})
-    for path in (
-        "devices/there:clear-quarantine",
-        "key-requests/none:approve",
-        "key-requests/none:deny",
-        "keys/there:revoke",
-        "keys/there:restore",
-        "keys/there:destroy",
-        "keys/there:rotate",
-        "keys/there:cancel-rotation",
-    )
+    ASKING,
+    *(
+        Form("POST", f"/{path}", {"reason": "because"})
+        for path in (
+            "devices/there:clear-quarantine",
+            "key-requests/none:approve",
+            "key-requests/none:deny",
+            "keys/there:revoke",
+            "keys/there:restore",
+            "keys/there:destroy",
+            "keys/there:rotate",
+            "keys/there:cancel-rotation",
+            "key-exports/none:grant",
+            "key-exports/none:deny",
+        )
+    ),
 ]
 
 CASES: dict[str, tuple[Form, str, list[Any], str]] = {
@@ -216,6 +227,9 @@ CASES: dict[str, tuple[Form, str, list[Any], str]] = {
     "token expiry type": (TOKEN, "expires_in", ["3600", 3600.0, True, [], {}], "an integer"),
     "token expiry low": (TOKEN, "expires_in", [59, 0, -1, -(10**30)], "at least 60"),
     "token expiry high": (TOKEN, "expires_in", [31_536_001, 10**30], "at most 31536000"),
+    "export recipient type": (ASKING, "recipient", NO_STRINGS, "a string"),
+    "export recipient absent": (ASKING, "recipient", [ABSENT], "a value"),
+    "export recipient": (ASKING, "recipient", BAD_RECIPIENTS, "a public key of age"),
     "enrolment agent type": (ENROLMENT, "agent_name", NO_STRINGS, "a string"),
     "enrolment agent absent": (ENROLMENT, "agent_name", [ABSENT], "a value"),
     "enrolment agent": (ENROLMENT, "agent_name", BAD_NAMES, NAME_EXPECTED),

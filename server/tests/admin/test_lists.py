@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.tests.admin.api import ADMINISTRATOR, BASE, Caller, fields
+from server.tests.admin.api import ADMINISTRATOR, BASE, EXPORT, Caller, fields
 from server.tests.admin.conftest import Template
 from server.tests.exchange.conftest import APPROVE, Clock
 
@@ -20,10 +20,14 @@ LISTS = {
     "/agents": "name",
     "/enrollment-tokens": "id",
     "/key-requests": "id",
+    "/key-exports": "id",
     "/tokens": "id",
     "/audit-events": "seq",
 }
 NUMBERED = {"/policies/many/versions", "/devices/many/evidence", "/audit-events"}
+NEWEST_FIRST = {
+    *("/key-requests", "/key-exports", "/policies/many/versions", "/devices/many/evidence"),
+}
 CURSOR_EXPECTED = "next_cursor of the page before"
 
 
@@ -48,6 +52,7 @@ def admin(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Itera
             body = {"agent": f"m{number}", "volume": {"source": "/dev/vdb"}}
             caller.put(f"/devices/d{number}", body)
             machine.ask(f"d{number}")
+            caller.post(f"/keys/d{number}:request-export", EXPORT)
             clock.forward(1)
         yield caller
 
@@ -77,8 +82,7 @@ def test_pages_hold_every_item_exactly_once(admin: Caller, path: str, limit: int
         query = f"{path}?limit={limit}&cursor={page['next_cursor']}"
     assert found == whole["items"]
     keys = [item[LISTS[path]] for item in found]
-    newest_first = path in {"/key-requests", "/policies/many/versions", "/devices/many/evidence"}
-    assert keys == sorted(set(keys), reverse=newest_first)
+    assert keys == sorted(set(keys), reverse=path in NEWEST_FIRST)
 
 
 @pytest.mark.parametrize("path", LISTS)

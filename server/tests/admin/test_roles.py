@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from securecloud_server.domain.privileges import ROLES
 
-from server.tests.admin.api import ADMINISTRATOR, BASE, REASON, VOLUME, Caller, problem
+from server.tests.admin.api import ADMINISTRATOR, BASE, EXPORT, REASON, VOLUME, Caller, problem
 from server.tests.admin.conftest import Template
 from server.tests.exchange.conftest import Clock
 
@@ -56,6 +56,12 @@ MATRIX: dict[str, tuple[frozenset[str], Any]] = {
     "POST /keys/<device>:destroy": (EDITORS, REASON),
     "POST /keys/<device>:rotate": (EDITORS, REASON),
     "POST /keys/<device>:cancel-rotation": (EDITORS, REASON),
+    "POST /keys/<device>:request-export": (EDITORS, EXPORT),
+    "GET /key-exports": (READERS, None),
+    "GET /key-exports/<id>": (READERS, None),
+    "POST /key-exports/<id>:grant": (EDITORS, REASON),
+    "POST /key-exports/<id>:deny": (EDITORS, REASON),
+    "POST /key-exports/<id>:collect": (EDITORS, {}),
     "GET /tokens": (TOKEN_READERS, None),
     "POST /tokens": (ACCOUNTS, {"name": "new", "role": "auditor"}),
     "GET /tokens/<id>": (TOKEN_READERS, None),

@@ -27,6 +27,7 @@ def test_a_token_of_each_role_works_at_once(admin: Caller, role: str) -> None:
         "state": "active",
         "created_at": "2027-01-15T08:00:00Z",
         "expires_at": "2027-01-15T08:01:00Z",
+        "origin": str(admin.token).split(".")[1],
     }
     assert admin.get(f"/tokens/{created['id']}") == created
     Caller(admin.http, text).get("/server")

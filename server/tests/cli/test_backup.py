@@ -334,6 +334,7 @@ def test_a_backup_of_an_older_schema_is_brought_up_to_date(
             (vault.file.parent / name).write_bytes(member.read())
     with closing(sqlite3.connect(vault.file.parent / "securecloud.db")) as database:
         database.executescript(
+            "DROP TABLE key_exports; ALTER TABLE api_tokens DROP COLUMN origin;"
             "DROP TABLE checks; ALTER TABLE device_states DROP COLUMN volume_state;"
             "ALTER TABLE device_states DROP COLUMN volume_state_at;"
             "DELETE FROM schema_version WHERE version > 2; VACUUM"

@@ -19,6 +19,7 @@ def test_an_up_to_date_schema_needs_nothing(installed: Installation) -> None:
 def test_a_database_of_the_first_version_is_upgraded_and_serves(installed: Installation) -> None:
     with closing(sqlite3.connect(installed.database)) as database:
         database.executescript(
+            "DROP TABLE key_exports; ALTER TABLE api_tokens DROP COLUMN origin;"
             "DROP TABLE checks; DROP TABLE evidence; DROP TABLE evidence_documents;"
             "ALTER TABLE device_states DROP COLUMN volume_state;"
             "ALTER TABLE device_states DROP COLUMN volume_state_at;"

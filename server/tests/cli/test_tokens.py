@@ -6,6 +6,7 @@ from server.tests.cli.conftest import Installation
 def test_a_token_lives_and_ends(installed: Installation) -> None:
     made = installed.json("token", "create", "--name", "ci", "--role", "auditor")
     assert made["token"].startswith(f"sct.{made['id']}.")
+    assert made["origin"] == made["id"], "nobody but the command line vouches for it"
     listed = installed.run("token", "list", "--json")
     assert made["id"] in listed.stdout
     assert made["token"].rsplit(".", 1)[1] not in listed.stdout

@@ -13,6 +13,7 @@ from securecloud_server.domain.records import (
     DeviceGroup,
     EnrolmentTokenRecord,
     Key,
+    KeyExport,
     KeyRequest,
     PolicyText,
     Sighting,
@@ -55,6 +56,23 @@ REQUEST = KeyRequest(
     updated_at=1,
     transitions=(Transition(1, None, "pending", "agent:web1", ""),),
 )
+EXPORT = KeyExport(
+    export_id="01",
+    device_id="dev-1",
+    device="web1-data",
+    key_version=1,
+    recipient="age1x",
+    state="granted",
+    requested_by="token:alice",
+    requester_id="t1",
+    requester_origin="t1",
+    reason="a rescue",
+    created_at=10,
+    expires_at=100,
+    decided_by="token:bob",
+    decided_reason="I know",
+    decided_at=20,
+)
 SIGHTING = Sighting(
     device_id="dev-1",
     seq=1,
@@ -70,7 +88,7 @@ SIGHTING = Sighting(
     circumstances={"request": {"value": {"weekday": "friday"}, "provenance": "observed"}},
 )
 CHECK = Check("id-1", 7, 10, None)
-API_TOKEN = ApiToken("t1", "ci", "auditor", b"h" * 32, 1, None, None)
+API_TOKEN = ApiToken("t1", "ci", "auditor", b"h" * 32, 1, None, None, "t0")
 ENROLMENT_TOKEN = EnrolmentTokenRecord("e1", "web1", b"h" * 32, 1, 2, None, None, None)
 
 
@@ -85,6 +103,7 @@ STORES: list[tuple[str, str, Any]] = [
     ("policies", "name", POLICY),
     ("devices", "name", DEVICE),
     ("requests", "request_id", REQUEST),
+    ("exports", "export_id", EXPORT),
     ("api_tokens", "token_id", API_TOKEN),
     ("enrolment_tokens", "token_id", ENROLMENT_TOKEN),
 ]

@@ -15,6 +15,8 @@ _AGENT = """INSERT INTO agents (name, agent_id, identity_key, state, enrolled_at
 _DEVICE = """INSERT INTO devices
     (name, device_id, agent, enabled, volume, created_at, updated_at, revision)
     VALUES ('{0}', '{0}', 'web1', true, '{{}}', 1, 1, 1)"""
+_TOKEN = """INSERT INTO api_tokens (token_id, name, role, secret_hash, created_at)
+    VALUES ('{0}', '{0}', 'auditor', {blob}, 1)"""
 _STATE = """INSERT INTO device_states (device_id, quarantined, last_release_at)
     VALUES ('{}', false, {})"""
 
@@ -49,11 +51,31 @@ def test_a_key_that_ever_went_out_may_be_in_use(
             _STATE.format("new", "NULL"),
         ):
             connection.execute(text(statement.replace(":", r"\:")))
-    assert migrations.upgrade(engine) == [3, 4]
+    assert migrations.upgrade(engine) == [3, 4, 5]
     with engine.connect() as connection:
         found = connection.execute(
             text("SELECT device_id, volume_state, volume_state_at FROM device_states ORDER BY 1")
         ).fetchall()
     assert [tuple(row) for row in found] == [("new", None, None), ("used", "released", 17)]
     assert migrations.upgrade(engine) == []
+    engine.dispose()
+
+
+def test_of_the_tokens_that_are_there_nobody_knows_who_minted_them(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So they count as one person's, all together."""
+    engine = make_engine(empty)
+    with monkeypatch.context() as patch:
+        earlier = {number: migrations.MIGRATIONS[number] for number in (1, 2, 3, 4)}
+        patch.setattr(migrations, "MIGRATIONS", earlier)
+        migrations.upgrade(engine)
+    blob = "x'00'" if empty.startswith("sqlite") else r"'\x00'"
+    with engine.begin() as connection:
+        for name in ("a", "b"):
+            connection.execute(text(_TOKEN.format(name, blob=blob)))
+    assert migrations.upgrade(engine) == [5]
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT token_id, origin FROM api_tokens ORDER BY 1"))
+        assert [tuple(row) for row in found] == [("a", ""), ("b", "")]
     engine.dispose()

@@ -14,6 +14,7 @@ from server.tests.storage.records import (
     AGENT,
     CHECK,
     DEVICE,
+    EXPORT,
     GROUP,
     HOSTILE,
     KEY,
@@ -247,3 +248,26 @@ def test_requests_since_a_number(database: SqlDatabase) -> None:
         assert tx.checks.requested_after(0) == {"id-3": 3, "id-5": 5, "id-8": 8}
         assert tx.checks.requested_after(5) == {"id-8": 8}
         assert tx.checks.requested_after(8) == {}
+
+
+def test_when_exports_were_asked_for(database: SqlDatabase) -> None:
+    for number, origin in enumerate(["t1", "t2", "t1", "t1"]):
+        export = replace(
+            EXPORT, export_id=f"{number}", created_at=10 * number, requester_origin=origin
+        )
+        add(database, "exports", export)
+    with database.read() as tx:
+        assert tx.exports.asked_at(-1, 9, None) == [30, 20, 10, 0]
+        assert tx.exports.asked_at(0, 9, None) == [30, 20, 10]
+        assert tx.exports.asked_at(-1, 2, "t1") == [30, 20]
+        assert tx.exports.asked_at(-1, 9, "t2") == [10]
+        assert tx.exports.asked_at(-1, 9, "") == []
+
+
+def test_exports_that_nobody_came_for(database: SqlDatabase) -> None:
+    for state in ("pending", "granted", "denied", "collected", "expired"):
+        add(database, "exports", replace(EXPORT, export_id=state, state=state))
+    with database.read() as tx:
+        assert tx.exports.overdue(99) == []
+        found = tx.exports.overdue(100)
+    assert sorted(export.export_id for export in found) == ["granted", "pending"]

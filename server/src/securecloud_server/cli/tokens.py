@@ -105,6 +105,7 @@ def _shown(record: "ApiToken", now: int) -> dict[str, Any]:
         "state": state(record, now),
         "created_at": _time(record.created_at),
         "expires_at": None if record.expires_at is None else _time(record.expires_at),
+        "origin": record.origin,
     }
 
 

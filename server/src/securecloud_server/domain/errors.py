@@ -55,5 +55,17 @@ class NotAuthorized(DomainError):
         super().__init__(f"the role {role} does not include {privilege}")
 
 
+class WrongPerson(DomainError):
+    """Somebody else has to do this: nobody grants what they asked for, or collects for others."""
+
+
+class TooMany(DomainError):
+    """That was asked for too often; `retry_after` seconds from now it can be asked again."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class Unavailable(DomainError):
     """A part that the server needs cannot be used now; nothing was changed."""

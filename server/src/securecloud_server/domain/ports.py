@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from securecloud_server.domain.errors import FieldError
 from securecloud_server.domain.keys import KeyLife
 from securecloud_server.domain.records import (
     Agent,
@@ -16,6 +17,7 @@ from securecloud_server.domain.records import (
     EnrolmentTokenRecord,
     Governed,
     Key,
+    KeyExport,
     KeyRequest,
     LoggedEvent,
     PolicyText,
@@ -117,6 +119,19 @@ class KeyRequestStore(Store[KeyRequest], Protocol):
         """Return the newest request of each device, by device id, whatever its state."""
 
 
+class KeyExportStore(Store[KeyExport], Protocol):
+    """Exports of keys by id, newest first."""
+
+    def asked_at(self, since: int, limit: int, origin: str | None) -> Sequence[int]:
+        """Return when the last `limit` exports after `since` were asked for, newest first.
+
+        By requesters of that origin, or with None by all.
+        """
+
+    def overdue(self, now: int) -> Sequence[KeyExport]:
+        """Return those that wait for somebody who did not come in time."""
+
+
 class EvidenceStore(Protocol):
     """What machines showed: the last evidence of each device and some of its history."""
 
@@ -190,6 +205,7 @@ class Transaction(Protocol):
     devices: DeviceStore
     keys: KeyStoreRecords
     requests: KeyRequestStore
+    exports: KeyExportStore
     evidence: EvidenceStore
     sessions: SessionStore
     api_tokens: Store[ApiToken]
@@ -264,6 +280,16 @@ class KeyCache(Protocol):
 
     def clear(self) -> None:
         """Forget all."""
+
+
+class RecipientSealer(Protocol):
+    """Encrypts small secrets to the public keys of people."""
+
+    def errors(self, recipient: str) -> list[FieldError]:
+        """Return what is wrong with a public key."""
+
+    def seal(self, secret: bytes, recipient: str) -> str:
+        """Return `secret`, exactly as it is, encrypted to the public key, as text."""
 
 
 class Sealer(Protocol):

@@ -13,6 +13,8 @@ class Privilege(StrEnum):
     EDIT_CONFIGURATION = "configuration.edit"
     DECIDE_REQUESTS = "key_requests.decide"
     MANAGE_KEYS = "keys.manage"
+    EXPORT_KEYS = "keys.export"
+    DECIDE_EXPORTS = "key_exports.decide"
     MANAGE_TOKENS = "tokens.manage"
     READ_TOKENS = "tokens.read"
     READ_AUDIT = "audit.read"
@@ -28,6 +30,8 @@ ROLES: dict[str, frozenset[Privilege]] = {
             _P.EDIT_CONFIGURATION,
             _P.DECIDE_REQUESTS,
             _P.MANAGE_KEYS,
+            _P.EXPORT_KEYS,
+            _P.DECIDE_EXPORTS,
             _P.READ_AUDIT,
         }
     ),

@@ -153,6 +153,32 @@ class KeyRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyExport:
+    """One version of a key on its way to a person: asked for by one, granted by another.
+
+    `recipient` is the public key that it is sealed to; the key itself is never kept here. The
+    requester is a token, `requester_origin` that token's origin (see `ApiToken`).
+    """
+
+    export_id: str
+    device_id: str
+    device: str
+    key_version: int
+    recipient: str
+    state: str  # pending | granted | denied | collected | expired
+    requested_by: str
+    requester_id: str
+    requester_origin: str
+    reason: str
+    created_at: int
+    expires_at: int
+    decided_by: str | None = None
+    decided_reason: str | None = None
+    decided_at: int | None = None
+    collected_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sighting:
     """A run of exchanges in which a device's machine showed the same evidence document.
 
@@ -203,7 +229,13 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class ApiToken:
-    """An API token; only the SHA-256 of its secret is kept."""
+    """An API token; only the SHA-256 of its secret is kept.
+
+    `origin` is the id of the token that was minted on the server's command line and from which,
+    over any number of others, this one was minted; one from the command line is its own. Whoever
+    had an origin can have all that descend from it, so where two people are needed these are one.
+    It is empty for tokens from before it was kept, and these are one as well.
+    """
 
     token_id: str
     name: str
@@ -212,6 +244,7 @@ class ApiToken:
     created_at: int
     expires_at: int | None = None
     revoked_at: int | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,12 +263,16 @@ class EnrolmentTokenRecord:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts: `kind` is token, agent, cli or system; `source` the peer's address, if any."""
+    """Who acts: `kind` is token, agent, cli or system; `source` the peer's address, if any.
+
+    `token_id` tells tokens apart that had one name, one after the other.
+    """
 
     kind: str
     name: str
     role: str | None = None
     source: str | None = None
+    token_id: str | None = None
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"

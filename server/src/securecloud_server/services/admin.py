@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from securecloud_server.domain.errors import NotFound
+from securecloud_server.domain.keys import KeyLife
 from securecloud_server.domain.ports import Clock, Database, RandomSource, Transaction
-from securecloud_server.domain.records import Actor, AuditEvent
+from securecloud_server.domain.records import Actor, AuditEvent, Device
 
 R = TypeVar("R")
 
@@ -41,6 +42,13 @@ def found(record: R | None, kind: str, name: str) -> R:
     if record is None:
         raise NotFound(kind, name)
     return record
+
+
+def device_and_key(tx: Transaction, name: str) -> tuple[Device, KeyLife]:
+    """Return the device and the life of its key; NotFound when there is none."""
+    device = found(tx.devices.get(name), "device", name)
+    life = tx.keys.lives([device.device_id]).get(device.device_id)
+    return device, found(life, "key of device", name)
 
 
 def log(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from securecloud_server.domain.keystores import Keystores
+from securecloud_server.domain.ports import RecipientSealer
 from securecloud_server.services.admin import Ports
 from securecloud_server.services.agents import AgentService
 from securecloud_server.services.api_tokens import ApiTokenService
@@ -11,6 +12,7 @@ from securecloud_server.services.device_groups import DeviceGroupService
 from securecloud_server.services.devices import DeviceService
 from securecloud_server.services.enrollment_tokens import EnrollmentTokenService
 from securecloud_server.services.evidence import EvidenceService
+from securecloud_server.services.key_exports import KeyExportService
 from securecloud_server.services.key_requests import KeyRequestService
 from securecloud_server.services.keys import KeyService
 from securecloud_server.services.policies import PolicyService
@@ -31,13 +33,18 @@ class Administration:
     enrollment_tokens: EnrollmentTokenService
     key_requests: KeyRequestService
     keys: KeyService
+    key_exports: KeyExportService
     api_tokens: ApiTokenService
     audit: AuditService
     refusals: RefusalLog
 
 
 def administration(
-    ports: Ports, keystores: Keystores, fingerprint: str, approval_lifetime: int
+    ports: Ports,
+    keystores: Keystores,
+    sealer: RecipientSealer,
+    fingerprint: str,
+    approval_lifetime: int,
 ) -> Administration:
     """Return the services; `fingerprint` is the server's, `approval_lifetime` in seconds."""
     return Administration(
@@ -51,6 +58,7 @@ def administration(
         enrollment_tokens=EnrollmentTokenService(ports, fingerprint),
         key_requests=KeyRequestService(ports, approval_lifetime),
         keys=KeyService(ports, keystores),
+        key_exports=KeyExportService(ports, keystores, sealer),
         api_tokens=ApiTokenService(ports),
         audit=AuditService(ports),
         refusals=RefusalLog(ports),

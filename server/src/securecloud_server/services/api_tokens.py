@@ -59,8 +59,9 @@ class ApiTokenService:
         authorize(actor, Privilege.MANAGE_TOKENS)
         require(_name_errors(name), _role_errors(role))
         secret, now = self._ports.random(SECRET_BYTES), self._ports.now()
+        token_id = self._ports.random(_ID_BYTES).hex()
         record = ApiToken(
-            token_id=self._ports.random(_ID_BYTES).hex(),
+            token_id=token_id,
             name=name,
             role=role,
             secret_hash=secret_hash(secret),
@@ -68,15 +69,16 @@ class ApiTokenService:
             expires_at=None if expires_in is None else now + expires_in,
         )
 
-        def work(tx: Transaction) -> None:
+        def work(tx: Transaction) -> ApiToken:
             if any(_active(page, now) for page in _pages(tx, {"name": name})):
                 raise Conflict(f"there is already an active API token {name!r}")
-            tx.api_tokens.add(record)
+            minted = replace(record, origin=_origin(tx, actor, token_id, now))
+            tx.api_tokens.add(minted)
             details = {"name": name, "role": role, "expires_at": record.expires_at}
-            log(tx, actor, "api_token.created", f"api_token:{record.token_id}", details)
+            log(tx, actor, "api_token.created", f"api_token:{token_id}", details)
+            return minted
 
-        self._ports.database.write(work)
-        return record, f"sct.{record.token_id}.{b64u_encode(secret)}"
+        return self._ports.database.write(work), f"sct.{token_id}.{b64u_encode(secret)}"
 
     def get(self, actor: Actor, token_id: str) -> ApiToken:
         """Return the token's record."""
@@ -116,7 +118,7 @@ class ApiTokenService:
         stored = token.secret_hash if token else _NO_HASH
         if not same_secret(stored, _secret(match[2])) or not known or token is None:
             raise NotAuthenticated("the API token is not valid")
-        return Actor("token", token.name, token.role, source)
+        return Actor("token", token.name, token.role, source, token.token_id)
 
     def any_active(self) -> bool:
         """Whether some account administrator's token can be used."""
@@ -127,6 +129,19 @@ class ApiTokenService:
     def now(self) -> int:
         """Return the time by which `state` is judged."""
         return self._ports.now()
+
+
+def token_of(tx: Transaction, actor: Actor, now: int) -> ApiToken:
+    """Return the token by which the actor acts; NotAuthenticated when it may not any more."""
+    token = tx.api_tokens.get(actor.token_id) if actor.token_id else None
+    if token is None or state(token, now) != "active":
+        raise NotAuthenticated("the API token is not valid")
+    return token
+
+
+def _origin(tx: Transaction, actor: Actor, token_id: str, now: int) -> str:
+    """Return the origin of the token that `actor` mints."""
+    return token_id if actor.kind != "token" else token_of(tx, actor, now).origin
 
 
 def _pages(tx: Transaction, filters: Mapping[str, str | None]) -> Iterator[Sequence[ApiToken]]:

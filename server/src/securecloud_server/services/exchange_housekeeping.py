@@ -1,8 +1,12 @@
-"""What has to end by itself: used sessions, approvals that nobody came for, old evidence."""
+"""What has to end by itself: used sessions, what people waited for in vain, old evidence."""
 
+from dataclasses import replace
+
+from securecloud_server.domain import exports
 from securecloud_server.domain import requests as life
 from securecloud_server.domain.ports import Clock, Database, Transaction
 from securecloud_server.domain.records import Actor, AuditEvent, KeyRequest
+from securecloud_server.services.key_exports import log_step
 
 _ACTOR = Actor("system", "housekeeping")
 _PAGE = 100
@@ -21,15 +25,21 @@ class Housekeeping:
         self._evidence_days = evidence_days
 
     def run(self) -> int:
-        """Forget old sessions and evidence, expire unused approvals; return how many ended."""
+        """Forget old sessions and evidence, expire approvals and exports that nobody came for.
+
+        Return how many ended.
+        """
         now = int(self._clock())
         before = now - self._evidence_days * _DAY
         with self._database.read() as tx:
             overdue = _overdue(tx, now)
+            has_old_exports = bool(tx.exports.overdue(now))
             has_old_evidence = tx.evidence.is_overdue(before)
         ended = len(overdue)
         if overdue:
             self._database.write(lambda tx: _expire(tx, overdue, now))
+        if has_old_exports:
+            ended += self._database.write(lambda tx: _expire_exports(tx, now))
         if has_old_evidence:
             ended += self._database.write(lambda tx: tx.evidence.forget(before))
         return ended + self._database.write(lambda tx: tx.sessions.purge(now))
@@ -63,3 +73,13 @@ def _expire(tx: Transaction, request_ids: list[str], now: int) -> None:
         tx.audit.append(
             AuditEvent(_ACTOR, "key_request.expired", target, "success", reason, details)
         )
+
+
+def _expire_exports(tx: Transaction, now: int) -> int:
+    overdue = tx.exports.overdue(now)
+    for export in overdue:
+        waited = "other person" if export.state == exports.PENDING else "requester"
+        expired = replace(export, state=exports.EXPIRED)
+        tx.exports.replace(expired)
+        log_step(tx, _ACTOR, expired, f"the {waited} did not come in time")
+    return len(overdue)

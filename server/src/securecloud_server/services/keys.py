@@ -11,7 +11,7 @@ from securecloud_server.domain.names import reason_errors, require
 from securecloud_server.domain.ports import Transaction
 from securecloud_server.domain.privileges import Privilege, authorize
 from securecloud_server.domain.records import Actor, Check, Device, Key
-from securecloud_server.services.admin import Ports, found, log
+from securecloud_server.services.admin import Ports, device_and_key, log
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,14 @@ class KeyService:
         """Return the version of the device's key that is in use, and its successor."""
         authorize(actor, Privilege.READ_CONFIGURATION)
         with self._ports.database.read() as tx:
-            return _life(tx, device)[1]
+            return device_and_key(tx, device)[1]
 
     def rotate(self, actor: Actor, device: str, reason: str) -> KeyLife:
         """Make a successor, and ask the machine to put it in the place of the present key."""
         authorize(actor, Privilege.MANAGE_KEYS)
         require(reason_errors(reason))
         with self._ports.database.read() as tx:
-            known, life = _life(tx, device)
+            known, life = device_and_key(tx, device)
             _require_rotatable(known, life)
             version = _next_version(tx, known)
         keystore = self._keystores.active
@@ -66,7 +66,7 @@ class KeyService:
     def _begin(
         self, tx: Transaction, actor: Actor, name: str, successor: Key, reason: str
     ) -> KeyLife:
-        device, life = _life(tx, name)
+        device, life = device_and_key(tx, name)
         _require_rotatable(device, life)
         if (device.device_id, _next_version(tx, device)) != (
             successor.device_id,
@@ -88,7 +88,7 @@ class KeyService:
         require(reason_errors(reason))
 
         def work(tx: Transaction) -> tuple[KeyLife, Key]:
-            life, now = _life(tx, device)[1], self._ports.now()
+            life, now = device_and_key(tx, device)[1], self._ports.now()
             if life.successor is None:
                 raise Conflict(f"the key of device {device!r} is not being replaced")
             tx.keys.put(replace(life.successor, state="destroyed", destroyed_at=now, reference=b""))
@@ -125,7 +125,7 @@ class KeyService:
     def _move(
         self, tx: Transaction, actor: Actor, name: str, step: Step, reason: str
     ) -> tuple[KeyLife, Sequence[Key]]:
-        device, life = _life(tx, name)
+        device, life = device_and_key(tx, name)
         key = life.current
         if key.state not in step.sources:
             wanted = " or ".join(sorted(step.sources))
@@ -186,11 +186,3 @@ def _moved(key: Key, step: Step, now: int) -> Key:
     return replace(
         key, state=step.target, deactivated_at=None, activated_at=key.activated_at or now
     )
-
-
-def _life(tx: Transaction, name: str) -> tuple[Device, KeyLife]:
-    device = found(tx.devices.get(name), "device", name)
-    life = tx.keys.lives([device.device_id]).get(device.device_id)
-    if life is None:
-        raise NotFound("key of device", name)
-    return device, life

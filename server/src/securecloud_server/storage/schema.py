@@ -142,6 +142,27 @@ KEY_REQUESTS = Table(
     _text("transitions"),
 )
 
+KEY_EXPORTS = Table(
+    "key_exports",
+    METADATA,
+    _text("export_id", key=True),
+    _text("device_id"),
+    _text("device"),
+    _integer("key_version"),
+    _text("recipient"),
+    _text("state"),
+    _text("requested_by"),
+    _text("requester_id"),
+    _text("requester_origin"),
+    _text("reason"),
+    _integer("created_at"),
+    _integer("expires_at"),
+    _text("decided_by"),
+    _text("decided_reason"),
+    _integer("decided_at"),
+    _integer("collected_at"),
+)
+
 EVIDENCE_DOCUMENTS = Table(
     "evidence_documents",
     METADATA,
@@ -185,6 +206,7 @@ API_TOKENS = Table(
     _integer("created_at"),
     _integer("expires_at"),
     _integer("revoked_at"),
+    _text("origin"),
 )
 
 ENROLMENT_TOKENS = Table(

@@ -5,6 +5,7 @@ from securecloud_server.domain.records import ApiToken, DeviceGroup, EnrolmentTo
 from securecloud_server.storage import stores
 from securecloud_server.storage.audit import Signer, SqlAuditLog
 from securecloud_server.storage.evidence import SqlEvidence
+from securecloud_server.storage.exports import SqlKeyExports
 from securecloud_server.storage.runner import Runner
 
 
@@ -24,6 +25,7 @@ class SqlTransaction:
         self.devices: ports.DeviceStore = stores.SqlDevices(runner)
         self.keys: ports.KeyStoreRecords = stores.SqlKeys(runner)
         self.requests: ports.KeyRequestStore = stores.SqlKeyRequests(runner)
+        self.exports: ports.KeyExportStore = SqlKeyExports(runner)
         self.evidence: ports.EvidenceStore = SqlEvidence(runner)
         self.sessions: ports.SessionStore = stores.SqlSessions(runner)
         self.api_tokens: ports.Store[ApiToken] = stores.api_tokens(runner)

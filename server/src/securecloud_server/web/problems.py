@@ -17,7 +17,9 @@ from securecloud_server.domain.errors import (
     NotAuthorized,
     NotFound,
     PreconditionFailed,
+    TooMany,
     Unavailable,
+    WrongPerson,
 )
 from securecloud_server.web.strict_json import MalformedJson
 
@@ -33,6 +35,7 @@ STATUS: Mapping[str, tuple[HTTPStatus, str]] = {
     "malformed_json": (HTTPStatus.BAD_REQUEST, "The body is not well-formed JSON"),
     "not_authenticated": (HTTPStatus.UNAUTHORIZED, "A valid API token is needed"),
     "not_authorized": (HTTPStatus.FORBIDDEN, "The token's role does not allow this"),
+    "wrong_person": (HTTPStatus.FORBIDDEN, "Another person has to do this"),
     "not_found": (HTTPStatus.NOT_FOUND, "There is no such object"),
     "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The object does not have this method"),
     "conflict": (HTTPStatus.CONFLICT, "The object's state does not allow this"),
@@ -40,6 +43,7 @@ STATUS: Mapping[str, tuple[HTTPStatus, str]] = {
     "too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     "unsupported_media_type": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be JSON"),
     "invalid_request": (HTTPStatus.UNPROCESSABLE_ENTITY, "The request is not valid"),
+    "too_many": (HTTPStatus.TOO_MANY_REQUESTS, "This was asked for too often"),
     "internal": (HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed"),
     "unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "A part of the server cannot be used now"),
 }
@@ -52,12 +56,14 @@ _DOMAIN: Mapping[type[DomainError], str] = {
     PreconditionFailed: "precondition_failed",
     NotAuthenticated: "not_authenticated",
     NotAuthorized: "not_authorized",
+    WrongPerson: "wrong_person",
+    TooMany: "too_many",
     Unavailable: "unavailable",
 }
 _BY_STATUS = {
     status.value: code
     for code, (status, _) in STATUS.items()
-    if code not in {"malformed_json", "not_authenticated", "not_authorized"}
+    if code not in {"malformed_json", "not_authenticated", "not_authorized", "wrong_person"}
 }
 _HEADERS: Mapping[str, Mapping[str, str]] = {
     "not_authenticated": {"WWW-Authenticate": "Bearer"},
@@ -92,7 +98,10 @@ def handle_errors(flask: Flask, refused: Refused) -> None:
             _LOG.error("unavailable", extra={"cause": str(error)})
         kind = next((_DOMAIN[t] for t in type(error).__mro__ if t in _DOMAIN), "internal")
         errors = error.errors if isinstance(error, Invalid) else ()
-        return problem(kind, str(error), errors)
+        answer = problem(kind, str(error), errors)
+        if isinstance(error, TooMany):
+            answer.headers["Retry-After"] = str(error.retry_after)
+        return answer
 
     flask.register_error_handler(DomainError, domain_error)
     flask.register_error_handler(HTTPException, _http_error)

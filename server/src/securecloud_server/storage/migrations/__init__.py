@@ -11,6 +11,7 @@ from securecloud_server.storage.migrations import (
     m0002_evidence,
     m0003_volume_states,
     m0004_checks,
+    m0005_key_exports,
 )
 
 MIGRATIONS: dict[int, ModuleType] = {
@@ -18,6 +19,7 @@ MIGRATIONS: dict[int, ModuleType] = {
     2: m0002_evidence,
     3: m0003_volume_states,
     4: m0004_checks,
+    5: m0005_key_exports,
 }
 LATEST = max(MIGRATIONS)
 

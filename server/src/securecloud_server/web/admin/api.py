@@ -19,6 +19,7 @@ from securecloud_server.web.admin.devices import devices
 from securecloud_server.web.admin.enrollment_tokens import enrollment_tokens
 from securecloud_server.web.admin.evidence import evidence
 from securecloud_server.web.admin.invalid import invalid_request
+from securecloud_server.web.admin.key_exports import key_exports
 from securecloud_server.web.admin.key_requests import key_requests
 from securecloud_server.web.admin.keys import keys
 from securecloud_server.web.admin.models import PROBLEM, Problem
@@ -71,6 +72,7 @@ def _resources(admin: Administration, about: Callable[[], About]) -> list[APIBlu
         enrollment_tokens(_resource("enrollment_tokens"), admin.enrollment_tokens),
         key_requests(_resource("key_requests"), admin.key_requests),
         keys(_resource("keys"), admin.keys),
+        key_exports(_resource("key_exports"), admin.key_exports),
         tokens(_resource("tokens"), admin.api_tokens),
         audit(_resource("audit"), admin.audit, admin.fingerprint),
     ]

@@ -1,4 +1,4 @@
-"""`/keys/<device>`: the life of a device's key. No path of this API ever shows a key."""
+"""`/keys/<device>`: the life of a device's key. No path of this API ever shows a key in plain."""
 
 from collections.abc import Callable
 

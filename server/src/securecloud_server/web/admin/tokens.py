@@ -45,6 +45,9 @@ class Token(BaseModel):
     state: str = Field(description="active, expired or revoked")
     created_at: Time
     expires_at: Time | None
+    origin: str = Field(
+        description="id of the token of the command line that it descends from; empty: unknown"
+    )
 
 
 class NewToken(Token):
@@ -71,6 +74,7 @@ def tokens(api: APIBlueprint, service: ApiTokenService) -> APIBlueprint:
             state=state(token, service.now()),
             created_at=time(token.created_at),
             expires_at=time_or_none(token.expires_at),
+            origin=token.origin,
         )
 
     def answered(shown: Token, record: ApiToken, *, created: bool = False) -> Response:
