@@ -61,9 +61,18 @@ def identities_of(text: str) -> list[Any]:
 
 
 def encrypt(write: Callable[[BinaryIO], None], to: BinaryIO, recipients: Sequence[Any]) -> None:
-    """Encrypt what `write` writes to each recipient; nothing of it is in plain on a disk."""
+    """Encrypt what `write` writes to each recipient; nothing of it is in plain on a disk.
+
+    What is raised by `write` or in `to` is raised here as it was.
+    """
+    raised: list[BaseException] = []
     with _pumped(write) as plain:
-        pyrage.encrypt_io(plain, to, list(recipients))
+        try:
+            pyrage.encrypt_io(_Witness(plain, raised), _Witness(to, raised), list(recipients))
+        except pyrage.EncryptError:
+            if raised:
+                raise raised[0] from None
+            raise
 
 
 @contextmanager
@@ -71,6 +80,34 @@ def decrypted(source: BinaryIO, identities: Sequence[Any]) -> Iterator[BinaryIO]
     """Give what is in `source` to read; what is wrong with it may be raised at the end."""
     with _pumped(lambda end: pyrage.decrypt_io(source, end, list(identities))) as plain:
         yield plain
+
+
+class _Witness:
+    """A file that keeps what is raised in it: pyrage would make an error of its own of that."""
+
+    def __init__(self, file: BinaryIO, raised: list[BaseException]) -> None:
+        self._file = file
+        self._raised = raised
+
+    def read(self, size: int = -1) -> bytes:
+        with self._kept():
+            return self._file.read(size)
+
+    def write(self, data: bytes) -> int:
+        with self._kept():
+            return self._file.write(data)
+
+    def flush(self) -> None:
+        with self._kept():
+            self._file.flush()
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            self._raised.append(error)
+            raise
 
 
 @contextmanager

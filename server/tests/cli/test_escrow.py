@@ -268,3 +268,19 @@ def test_no_key_is_anywhere_else(
 def damage(installed: Installation, which: str) -> None:
     with closing(sqlite3.connect(installed.database)) as database, database:
         database.execute(f"UPDATE keys SET reference = x'01' || zeroblob(90) {which}")
+
+
+def test_what_was_interrupted_leaves_nothing(
+    installed: Installation,
+    escrow: Escrow,
+    keys: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("securecloud_server.keystores.local.LocalKeystore.fetch", interrupted)
+        assert installed.run(*escrow.words()).returncode == 130
+    assert list(escrow.file.parent.iterdir()) == [escrow.identity]
+    assert [action for action, _, _ in events(installed)] == ["server.escrow_begun"]
