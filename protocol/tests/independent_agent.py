@@ -232,7 +232,8 @@ class IndependentAgent:
             "agent_version": "independent-1",
             "boot_id": self.boot_id,
             "devices": [
-                {"device": name, "want": "key", "lineage": None} for name in self.core["devices"]
+                {"device": name, "want": "key", "lineage": None, "header": None}
+                for name in self.core["devices"]
             ],
             "facts": {
                 name: {"value": value, "provenance": "claimed", "error": None}

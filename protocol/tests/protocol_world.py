@@ -103,6 +103,10 @@ class World:
         return Exchange(self.identity, agent.agent_id, agent.key, self.random)
 
 
+def header(*, changing: bool = False) -> wire.LuksHeader:
+    return wire.LuksHeader(bytes(range(32)), bytes(range(32, 64)), changing)
+
+
 def volume() -> wire.Volume:
     """A volume with every optional member given."""
     return wire.Volume(
@@ -114,6 +118,7 @@ def volume() -> wire.Volume:
         read_only=False,
         initialise="never",
         luks_uuid=LUKS_UUID,
+        header=header(),
     )
 
 
@@ -122,7 +127,7 @@ def evidence_body() -> wire.EvidenceBody:
         agent_version="0.1.0",
         boot_id=BOOT_ID,
         devices=(
-            wire.DeviceClaim("data", "key", bytes(32)),
+            wire.DeviceClaim("data", "key", bytes(32), header()),
             wire.DeviceClaim("logs", "check", bytes(range(32))),
         ),
         facts={
@@ -157,7 +162,7 @@ def audit_head(responder: Responder) -> wire.AuditHead:
 
 
 RESULTS = (
-    wire.AckResult("data", 3, "mounted", LUKS_UUID, False, "mounted on /srv/data"),
+    wire.AckResult("data", 3, "mounted", LUKS_UUID, False, "mounted on /srv/data", header()),
     wire.AckResult("logs", 1, "checked", LUKS_UUID, False, ""),
 )
 FACTS = (wire.FactRequest("host_name"), wire.FactRequest("packages", ("openssl", "bash")))

@@ -62,6 +62,7 @@ def test_it_gets_its_key_and_delivers_its_ack(world: World, agent: IndependentAg
         "luks_uuid": granted["volume"]["luks_uuid"],
         "initialised": False,
         "detail": "",
+        "header": None,
     }
     ack = world.responder.open_ack(agent.ack([result]), NOW)
     assert ack.ack.results[0].result == "mounted"

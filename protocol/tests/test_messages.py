@@ -64,7 +64,7 @@ def test_exact_octets_of_small_messages() -> None:
     )
     assert wire.encode(wire.EVIDENCE_BODY, claim) == (
         b'{"agent_version":"0.1.0","boot_id":"' + BOOT_ID.encode() + b'",'
-        b'"devices":[{"device":"a","want":"key","lineage":null}],'
+        b'"devices":[{"device":"a","want":"key","lineage":null,"header":null}],'
         b'"facts":{"f":{"value":1,"provenance":"claimed","error":null}},"proofs":[]}'
     )
 
@@ -79,6 +79,7 @@ DENIED = wire.DeviceDecision("a", "denied", "policy", None, None, None, None, No
         DENIED,
         replace(DENIED, outcome="pending", code="approval_required", retry_after=15),
         replace(DENIED, code="revoked", key_version=2),
+        replace(DENIED, code="header_changed"),
         replace(CHECKED, volume=volume(), lineage=None, key_version=None),
         replace(GRANTED, lineage=None),
         replace(DENIED, grace=wire.Grace(300, 3600)),
@@ -231,6 +232,7 @@ def test_a_line_that_is_taken_is_one_line_in_a_log(text: str) -> None:
         "luks_uuid": None,
         "initialised": False,
         "detail": text,
+        "header": None,
     }
     ack = {"session_id": "A" * 22, "ack_token": "A" * 64, "results": [result]}
     try:
@@ -239,6 +241,24 @@ def test_a_line_that_is_taken_is_one_line_in_a_log(text: str) -> None:
         assert getattr(error, "code", None) is ErrorCode.MALFORMED
     else:
         assert len(decoded.results[0].detail.splitlines()) <= 1
+
+
+def test_which_headers_fit() -> None:
+    one, two = bytes(32), bytes(range(32))
+    known = wire.LuksHeader(one, one, changing=False)
+    changing = replace(known, changing=True)
+    for found, fits in (
+        (known, (True, True)),
+        (changing, (True, True)),
+        (wire.LuksHeader(one, None, changing=False), (True, False)),
+        (wire.LuksHeader(one, two, changing=False), (True, False)),
+        (wire.LuksHeader(two, one, changing=True), (False, True)),
+        (wire.LuksHeader(two, None, changing=True), (False, False)),
+        (wire.LuksHeader(two, two, changing=False), (False, False)),
+    ):
+        assert (known.allows(found), changing.allows(found)) == fits
+    unknown = replace(changing, volume_key=None)
+    assert not unknown.allows(unknown)
 
 
 @pytest.mark.parametrize("name", ["", "A", "-a", "a-", "a" * 64, "a/b", "a b", "ä", "a\n", "../a"])

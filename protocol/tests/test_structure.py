@@ -15,7 +15,16 @@ from securecloud_protocol.errors import ErrorCode
 
 Path = tuple[str | int, ...]
 
-MAY_BE_NULL = {"lineage", "request_id", "retry_after", "luks_uuid", "iscsi", "mount_point"}
+MAY_BE_NULL = {
+    "lineage",
+    "request_id",
+    "retry_after",
+    "luks_uuid",
+    "iscsi",
+    "mount_point",
+    "header",
+    "volume_key",
+}
 FREE_NAMES = {"facts"}
 """Objects whose member names are data, except where they are lists (in the challenge)."""
 CHECKED_VERSION: Path = ("decisions", 1, "key_version")

@@ -55,6 +55,11 @@ def test_contexts_of_sealed_secrets(stage: Stage) -> None:
     assert transcript.release_info(b"T") == prefixed(b"securecloud/1 release secret", b"T")
 
 
+def test_volume_key() -> None:
+    expected = sha(b"securecloud/1 luks volume key", b"salt", b"digest")
+    assert transcript.volume_key_digest(b"salt", b"digest") == expected
+
+
 def test_audit_head(stage: Stage) -> None:
     head = audit_head(stage.world.responder)
     assert transcript.audit_head_parts(SERVER_ID, head) == (

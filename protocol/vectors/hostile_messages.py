@@ -317,6 +317,10 @@ def _denial(code: str, period: int) -> dict[str, Any]:
     return {**nothing, "outcome": "denied", "code": code, "grace": grace}
 
 
+def _header(digest: str | None) -> dict[str, Any]:
+    return {"digest": digest, "volume_key": None, "changing": False}
+
+
 def _offline(**changes: Any) -> dict[str, Any]:
     return {"period": 3600, "boots": 2, "pcrs": [7], **changes}
 
@@ -345,6 +349,9 @@ def _releases(stage: Stage) -> Iterator[Case]:
         ("a path upwards", {"volume": granted["volume"] | {"mount_point": "/srv/../etc"}}),
         ("a path with a line end", {"volume": granted["volume"] | {"source": "/dev/a\nb"}}),
         ("an option with a comma", {"volume": granted["volume"] | {"options": ["ro,suid"]}}),
+        ("a header without its digest", {"volume": granted["volume"] | {"header": _header(None)}}),
+        ("half a digest", {"volume": granted["volume"] | {"header": _header("A" * 22)}}),
+        ("a changed header and the key", {"code": "header_changed"}),
         ("a grace beside a grant", {"grace": {"period": 300, "postpone": 0}}),
         ("a revoked key with a grace", _denial("revoked", 300)),
         ("a grace of no length", _denial("policy", 0)),

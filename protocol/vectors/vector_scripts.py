@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from protocol_world import BOOT_ID, LUKS_UUID, Script, decisions, evidence_body, volume
+from protocol_world import BOOT_ID, LUKS_UUID, Script, decisions, evidence_body, header, volume
 from securecloud_protocol import messages as wire
 
 
@@ -48,7 +48,7 @@ def _offline() -> Script:
     body = replace(
         evidence_body(),
         devices=(
-            wire.DeviceClaim("data", "renew", bytes(32)),
+            wire.DeviceClaim("data", "renew", bytes(32), header()),
             wire.DeviceClaim("logs", "renew", bytes(32)),
         ),
     )
@@ -59,15 +59,38 @@ def _offline() -> Script:
             replace(checked, offline=wire.Offline(wire.OFFLINE_SHORTEST, 1, (7,))),
         ),
         results=(
-            wire.AckResult("data", 3, "mounted", LUKS_UUID, False, "it stays mounted"),
+            wire.AckResult(
+                "data", 3, "mounted", LUKS_UUID, False, "it stays mounted", header(changing=True)
+            ),
             wire.AckResult("logs", 1, "offline", LUKS_UUID, False, "opened without a server once"),
         ),
     )
 
 
+def _header_changed() -> Script:
+    """A disk with a header that nobody opened, and one whose header is damaged."""
+    body = replace(
+        evidence_body(),
+        devices=(
+            wire.DeviceClaim("data", "key", bytes(32), header()),
+            wire.DeviceClaim("logs", "key", bytes(32), wire.LuksHeader(bytes(32), None, False)),
+        ),
+    )
+    denied = wire.DeviceDecision(
+        "data", "denied", "header_changed", None, None, None, None, None, None
+    )
+    return Script(body=body, decisions=(denied, replace(denied, device="logs")), results=())
+
+
 def _all_devices() -> Script:
     plain = replace(
-        volume(), iscsi=None, mount_point=None, options=(), initialise="if_blank", luks_uuid=None
+        volume(),
+        iscsi=None,
+        mount_point=None,
+        options=(),
+        initialise="if_blank",
+        luks_uuid=None,
+        header=None,
     )
     return Script(
         asked=(),
@@ -126,6 +149,7 @@ SCRIPTS: dict[str, Script] = {
     "one device waits and one is denied": _waiting(),
     "one device has a grace and one is suspended": _grace(),
     "keys may be kept for boots without a server": _offline(),
+    "two headers are not the expected ones": _header_changed(),
     "all devices of the agent, a blank volume": _all_devices(),
     "an agent without devices": _nothing(),
     "unusual text and the largest integers": _unusual_text(),

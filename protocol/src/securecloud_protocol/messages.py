@@ -249,12 +249,38 @@ FACT = checked(
 
 
 @dataclass(frozen=True, slots=True)
+class LuksHeader:
+    """Which LUKS2 header a volume has, or is to have.
+
+    `digest` is over all of it. `volume_key` stays the same while the agent changes key slots, which
+    `changing` says is under way; it is None where the header is damaged or not of its kind.
+    """
+
+    digest: bytes
+    volume_key: bytes | None
+    changing: bool
+
+    def allows(self, found: "LuksHeader") -> bool:
+        """Say whether `found` may be there where this one is expected."""
+        if self.changing:
+            return self.volume_key is not None and found.volume_key == self.volume_key
+        return found.digest == self.digest
+
+
+LUKS_HEADER = record(LuksHeader, digest=_DIGEST, volume_key=optional(_DIGEST), changing=boolean)
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceClaim:
-    """What the agent wants for one device: its `key`, or a `check` of one that is open already."""
+    """What the agent wants for one device: its `key`, or a `check` of one that is open already.
+
+    `header` is the one on its disk, as far as that can be seen.
+    """
 
     device: str
     want: str
     lineage: bytes | None = field(repr=False)
+    header: LuksHeader | None = None
 
 
 DEVICE_CLAIM = record(
@@ -262,6 +288,7 @@ DEVICE_CLAIM = record(
     device=_NAME,
     want=choice("key", "check", "renew"),
     lineage=optional(octets(LINEAGE_BYTES)),
+    header=optional(LUKS_HEADER),
 )
 
 
@@ -330,7 +357,8 @@ class Volume:
     """What the agent needs to connect, open and mount.
 
     `initialise` is `if_blank` while no agent has reported a LUKS UUID yet and the administrator
-    allows a blank device to be formatted; later `luks_uuid` pins the volume.
+    allows a blank device to be formatted; later `luks_uuid` pins the volume, and `header` the LUKS2
+    header that it opens with.
     """
 
     source: str
@@ -341,6 +369,7 @@ class Volume:
     read_only: bool
     initialise: str
     luks_uuid: str | None
+    header: LuksHeader | None = None
 
 
 VOLUME = record(
@@ -353,6 +382,7 @@ VOLUME = record(
     read_only=boolean,
     initialise=choice("never", "if_blank"),
     luks_uuid=optional(_UUID),
+    header=optional(LUKS_HEADER),
 )
 
 
@@ -431,7 +461,8 @@ class DeviceDecision:
     """The outcome for one device; `key`, `lineage` and `volume` only when granted.
 
     `code` says why in a closed word: `approved`, `checked`, `approval_required`, `delayed`,
-    `policy`, `rejected`, `revoked`, `disabled`, `quarantined`, `unknown_device`, `unavailable`.
+    `policy`, `rejected`, `revoked`, `disabled`, `quarantined`, `header_changed`, `unknown_device`,
+    `unavailable`.
     A granted `check` has the code `checked` and carries no key. `grace` is for a device that is
     open; without one, a denial holds at once. `offline` and `successor` go with a grant alone, and
     the successor's key with a key alone.
@@ -461,6 +492,7 @@ DECISION_CODES = (
     "revoked",
     "disabled",
     "quarantined",
+    "header_changed",
     "unknown_device",
     "unavailable",
 )
@@ -572,7 +604,11 @@ RELEASE_BODY = record(
 
 @dataclass(frozen=True, slots=True)
 class AckResult:
-    """What became of one device on the machine; `detail` is one line without secrets."""
+    """What became of one device on the machine; `detail` is one line without secrets.
+
+    `header` is the one that the volume was opened with, or has after a change by the agent; with
+    `failed`, the one that was found.
+    """
 
     device: str
     key_version: int
@@ -580,6 +616,7 @@ class AckResult:
     luks_uuid: str | None
     initialised: bool
     detail: str
+    header: LuksHeader | None = None
 
 
 ACK_RESULT = record(
@@ -600,6 +637,7 @@ ACK_RESULT = record(
     luks_uuid=optional(_UUID),
     initialised=boolean,
     detail=_LINE,
+    header=optional(LUKS_HEADER),
 )
 
 

@@ -60,6 +60,11 @@ def release_info(transcript_digest: bytes) -> bytes:
     return length_prefixed((label("release secret"), transcript_digest))
 
 
+def volume_key_digest(salt: bytes, digest_: bytes) -> bytes:
+    """Return what stands for a volume key: the digest of the LUKS2 header's digest object."""
+    return digest(label("luks volume key"), salt, digest_)
+
+
 def audit_head_parts(server_id: str, head: AuditHead) -> tuple[bytes, ...]:
     """Return what the server signs of a tree head, under the label "audit head signature"."""
     return (
