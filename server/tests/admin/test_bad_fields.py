@@ -80,7 +80,16 @@ DECISIONS = [
     ),
 ]
 
+ACCEPTANCE = Form("POST", "/devices/there:accept-header", {"reason": "because", "digest": "0" * 64})
+
 CASES: dict[str, tuple[Form, str, list[Any], str]] = {
+    "accepted header type": (ACCEPTANCE, "digest", [*NO_STRINGS], "a string"),
+    "accepted header": (
+        ACCEPTANCE,
+        "digest",
+        ["", "0" * 63, "0" * 65, "A" * 64, "g" * 64, "0" * 64 + "\n", "٣" * 64],
+        "64 hexadecimal digits in lower case",
+    ),
     "device agent type": (DEVICE, "agent", [*NO_STRINGS], "a string"),
     "device agent": (DEVICE, "agent", ["", "none", "WEB1", "web1\u0000"], "enrolled agent"),
     "device agent absent": (DEVICE, "agent", [ABSENT], "a value"),

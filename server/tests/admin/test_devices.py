@@ -36,6 +36,7 @@ def test_a_device_is_registered_with_a_key_of_its_own(server: Any, admin: Caller
         "last_release_at": None,
         "volume_state": None,
         "volume_state_at": None,
+        "header": None,
         "created_at": START,
         "updated_at": START,
     }
@@ -306,6 +307,35 @@ def test_quarantine_is_cleared_once_with_a_reason(server: Any, admin: Caller) ->
     assert (event["object"], event["reason"]) == ("device:data", REASON["reason"])
     admin.refused("conflict", "POST", path, REASON)
     admin.refused("not_found", "POST", "/devices/none:clear-quarantine", REASON)
+
+
+def test_a_refused_header_is_accepted_by_its_digest_with_a_reason(
+    server: Any, admin: Caller
+) -> None:
+    path, old, new = "/devices/data:accept-header", b"\x01" * 32, b"\x02" * 32
+    created = admin.call("PUT", "/devices/data", BODY)
+    body = {**REASON, "digest": new.hex()}
+    assert "was refused" in admin.refused("conflict", "POST", path, body)["detail"]
+    server.change_state(
+        "data", header=old, volume_key=old, header_refused=new, volume_key_refused=None
+    )
+    shown = {"digest": old.hex(), "changing": False, "refused": new.hex()}
+    assert admin.get("/devices/data")["header"] == shown
+    other = admin.refused("conflict", "POST", path, {**REASON, "digest": old.hex()})
+    assert new.hex() in other["detail"]
+    assert "is damaged" in admin.refused("conflict", "POST", path, body)["detail"]
+    assert server.state("data").header == old
+    server.change_state("data", volume_key_refused=new)
+    answer = admin.call("POST", path, body)
+    assert answer.json["header"] == {"digest": new.hex(), "changing": False, "refused": None}
+    assert answer.headers["ETag"] == created.headers["ETag"]
+    state = server.state("data")
+    assert (state.header, state.volume_key, state.volume_key_refused) == (new, new, None)
+    event = admin.items("/audit-events?action=device.header_accepted")[0]
+    assert (event["object"], event["reason"]) == ("device:data", REASON["reason"])
+    assert event["details"] == {"header": new.hex(), "before": old.hex()}
+    admin.refused("conflict", "POST", path, body)
+    admin.refused("not_found", "POST", "/devices/none:accept-header", body)
 
 
 def _rule() -> dict[str, Any]:

@@ -38,6 +38,7 @@ MATRIX: dict[str, tuple[frozenset[str], Any]] = {
     "PUT /devices/<name>": (EDITORS, DEVICE),
     "DELETE /devices/<name>": (EDITORS, None),
     "POST /devices/<name>:clear-quarantine": (EDITORS, REASON),
+    "POST /devices/<name>:accept-header": (EDITORS, {**REASON, "digest": "0" * 64}),
     "GET /agents": (READERS, None),
     "GET /agents/<name>": (READERS, None),
     "DELETE /agents/<name>": (EDITORS, None),

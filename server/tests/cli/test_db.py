@@ -23,6 +23,11 @@ def test_a_database_of_the_first_version_is_upgraded_and_serves(installed: Insta
             "DROP TABLE checks; DROP TABLE evidence; DROP TABLE evidence_documents;"
             "ALTER TABLE device_states DROP COLUMN volume_state;"
             "ALTER TABLE device_states DROP COLUMN volume_state_at;"
+            "ALTER TABLE device_states DROP COLUMN header;"
+            "ALTER TABLE device_states DROP COLUMN volume_key;"
+            "ALTER TABLE device_states DROP COLUMN header_changing;"
+            "ALTER TABLE device_states DROP COLUMN header_refused;"
+            "ALTER TABLE device_states DROP COLUMN volume_key_refused;"
             "DELETE FROM schema_version WHERE version > 1"
         )
     foreseen = installed.json("db", "upgrade", "--check")

@@ -223,6 +223,8 @@ class Machine:
     boot_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     lineage: dict[str, bytes] = field(default_factory=dict)
     seen: tuple[int, bytes] = (0, b"")
+    header: wire.LuksHeader | None = None
+    """The one on its disk."""
 
     def reboot(self) -> None:
         self.boot_id = str(uuid.uuid4())
@@ -277,8 +279,10 @@ class Dialogue:
             else wire.Fact(None, None, "not there")
             for request in self.core.facts
         }
+        header = None if want == "check" else machine.header
         claims = tuple(
-            wire.DeviceClaim(name, want, machine.lineage.get(name)) for name in self.core.devices
+            wire.DeviceClaim(name, want, machine.lineage.get(name), header)
+            for name in self.core.devices
         )
         self.sent = self.exchange.evidence(
             wire.EvidenceBody("0.1.0", machine.boot_id, claims, facts)
@@ -295,8 +299,9 @@ class Dialogue:
 
     def ack_message(self, result: str = "mounted", luks_uuid: str | None = None) -> bytes:
         assert self.body is not None
+        header = self.machine.header
         results = tuple(
-            wire.AckResult(d.device, d.key_version or 0, result, luks_uuid, False, "")
+            wire.AckResult(d.device, d.key_version or 0, result, luks_uuid, False, "", header)
             for d in self.body.decisions
             if d.outcome == "granted" or result in _WHEN_DENIED
         )

@@ -155,7 +155,8 @@ def test_a_device_starts_with_an_empty_state_and_takes_state_and_keys_with_it(
     database: SqlDatabase,
 ) -> None:
     add(database, "devices", DEVICE)
-    state = DeviceState("dev-1", "uuid", True, b"old", b"new", 5, 6)
+    header = {"header": b"\x00" * 32, "volume_key": b"\xff" * 32, "header_changing": True}
+    state = DeviceState("dev-1", "uuid", True, b"old", b"new", 5, 6, **header)
     with database.read() as tx:
         assert tx.devices.states(["dev-1", "dev-9"]) == {"dev-1": DeviceState("dev-1")}
     database.write(lambda tx: tx.devices.put_state(state))

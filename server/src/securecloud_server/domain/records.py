@@ -82,6 +82,10 @@ class DeviceState:
     `lineage` is the value that the agent has acknowledged, `lineage_next` the one handed out
     last; either is accepted, so that a lost answer locks nobody out. `volume_state` is how the
     volume is on its machine since `volume_state_at`, as far as the machine has told.
+
+    `header` is the digest of the LUKS2 header that it opens with, and `volume_key` what stands for
+    the volume key in it: the one that counts while the machine may be changing key slots. The
+    refused ones are of the header that was presented last and did not fit.
     """
 
     device_id: str
@@ -93,6 +97,11 @@ class DeviceState:
     last_release_at: int | None = None
     volume_state: str | None = None  # released | failed | open | suspended | closed
     volume_state_at: int | None = None
+    header: bytes | None = None
+    volume_key: bytes | None = None
+    header_changing: bool = False
+    header_refused: bytes | None = None
+    volume_key_refused: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Devices: volumes of agents, each with a key of its own from the moment it is registered."""
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,6 +42,7 @@ class DeviceReport:
     effective_policy: str
 
 
+_DIGEST = re.compile("[0-9a-f]{64}")
 _WHY_IN_USE = {
     RELEASED: "its key went to agent {!r}, which has not said yet what became of it",
     OPEN: "it is open on agent {!r}",
@@ -213,6 +215,52 @@ class DeviceService:
             return _reports(tx, [device])[0]
 
         return self._ports.database.write(work)
+
+    def accept_header(self, actor: Actor, name: str, digest: str, reason: str) -> DeviceReport:
+        """Expect from now on the LUKS header that was refused last, whose `digest` is given."""
+        authorize(actor, Privilege.MANAGE_KEYS)
+        require(_digest_errors(digest), reason_errors(reason))
+
+        def work(tx: Transaction) -> DeviceReport:
+            device = found(tx.devices.get(name), "device", name)
+            state = tx.devices.states([device.device_id])[device.device_id]
+            _require_acceptable(device, state, digest)
+            tx.devices.put_state(
+                replace(
+                    state,
+                    header=state.header_refused,
+                    volume_key=state.volume_key_refused,
+                    header_refused=None,
+                    volume_key_refused=None,
+                )
+            )
+            details = {"header": digest, "before": state.header.hex() if state.header else None}
+            log(tx, actor, "device.header_accepted", f"device:{name}", details, reason)
+            return _reports(tx, [device])[0]
+
+        return self._ports.database.write(work)
+
+
+def _digest_errors(digest: str) -> list[FieldError]:
+    if _DIGEST.fullmatch(digest):
+        return []
+    expected = "64 hexadecimal digits in lower case"
+    return [FieldError("digest", expected, f"expected {expected}")]
+
+
+def _require_acceptable(device: Device, state: DeviceState, digest: str) -> None:
+    if state.header_refused is None:
+        raise Conflict(f"no LUKS header of device {device.name!r} was refused")
+    if state.header_refused.hex() != digest:
+        raise Conflict(
+            f"the LUKS header of device {device.name!r} that was refused last is"
+            f" {state.header_refused.hex()}"
+        )
+    if state.volume_key_refused is None:
+        raise Conflict(
+            f"the LUKS header on the disk of device {device.name!r} is damaged, or none that its"
+            " agent opens. Repair it first; the machine shows another one then"
+        )
 
 
 def _reports(tx: Transaction, devices: Sequence[Device]) -> list[DeviceReport]:

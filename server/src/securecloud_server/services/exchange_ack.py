@@ -13,6 +13,7 @@ from securecloud_server.domain.ports import Database, Transaction
 from securecloud_server.domain.records import Actor, Agent, AuditEvent, DeviceState
 from securecloud_server.domain.volume_states import after_result
 from securecloud_server.services import exchange_audit as audit
+from securecloud_server.services import exchange_headers as headers
 from securecloud_server.services.exchange_identities import Refused
 from securecloud_server.services.exchange_release import lineage_tag
 from securecloud_server.services.exchange_situation import DeviceView, observe
@@ -77,6 +78,7 @@ def _record_device(
     tx: Transaction, report: Report, view: DeviceView, result: wire.AckResult
 ) -> None:
     problem, unconfirmed = None, view.state.lineage_next
+    wrong = _wrong_volume(view, result)
     released = unconfirmed is not None and unconfirmed.startswith(
         lineage_tag(report.opened.ack.session_id)
     )
@@ -84,10 +86,12 @@ def _record_device(
     if released or unconfirmed is None:
         # With a later release on its way, this says how the volume was before.
         state = _heard(state, result, report.now)
+        if wrong is None:
+            state, problem = _with_header(state, result, released=released)
     if released and result.result in _IN_USE:
         state = _settled(state, result)
         taken = _activate_key(tx, report, view, result)
-        problem = _wrong_volume(view, result) or (None if taken else _not_taken(view, result))
+        problem = wrong or problem or (None if taken else _not_taken(view, result))
         _deliver(tx, report, view, result)
     if state != view.state:
         tx.devices.put_state(state)
@@ -106,6 +110,20 @@ def _heard(state: DeviceState, result: wire.AckResult, now: int) -> DeviceState:
     if volume == state.volume_state:
         return state
     return replace(state, volume_state=volume, volume_state_at=now)
+
+
+def _with_header(
+    state: DeviceState, result: wire.AckResult, *, released: bool
+) -> tuple[DeviceState, str | None]:
+    """Learn the header that the volume is in use with; also return what is wrong with it."""
+    found = result.header
+    if found is None:
+        return state, None
+    fits = headers.fits(state, found)
+    if result.result in _IN_USE:
+        state = headers.in_use(state, found, released=released)
+        return state, None if fits else "it is in use with a LUKS header that was not expected"
+    return state if fits else headers.refused(state, found), None
 
 
 def _settled(state: DeviceState, result: wire.AckResult) -> DeviceState:

@@ -7,6 +7,7 @@ from securecloud_protocol.server import OpenedAck, OpenedEvidence
 
 from securecloud_server.domain.records import Actor, Agent, AuditEvent
 from securecloud_server.services.exchange_decision import Verdict, grace_of, offline_of
+from securecloud_server.services.exchange_headers import expected
 from securecloud_server.services.exchange_situation import DeviceView
 
 _ACTIONS = {
@@ -47,6 +48,9 @@ def decision(inquiry: Told, verdict: Verdict) -> list[AuditEvent]:
         "request_id": verdict.request.request_id if verdict.request else None,
         "failing": list(verdict.case.judgement.failing),
     }
+    if not verdict.case.header_fits:
+        details["header"] = _header(verdict.case.claim.header)
+        details["expected_header"] = _header(expected(view.state))
     grace = grace_of(verdict)
     if grace is not None:
         details["grace"] = grace.period
@@ -85,7 +89,7 @@ def acknowledged(
     actor: Actor, opened: OpenedAck, result: wire.AckResult, problem: str | None
 ) -> AuditEvent:
     """Return the event of what became of one device on the machine."""
-    details = {
+    details: dict[str, Any] = {
         "session_id": opened.ack.session_id.hex(),
         "result": result.result,
         "key_version": result.key_version,
@@ -93,6 +97,8 @@ def acknowledged(
         "initialised": result.initialised,
         "detail": result.detail,
     }
+    if result.header is not None:
+        details["header"] = _header(result.header)
     failed = result.result == "failed" or problem is not None
     return AuditEvent(
         actor,
@@ -114,6 +120,10 @@ def rotated(actor: Actor, opened: OpenedAck, view: DeviceView, detail: str) -> A
     return AuditEvent(
         actor, "key.rotated", f"device:{view.device.name}", "success", detail, details
     )
+
+
+def _header(header: wire.LuksHeader | None) -> str | None:
+    return header.digest.hex() if header is not None else None
 
 
 def _session(inquiry: Told) -> dict[str, Any]:

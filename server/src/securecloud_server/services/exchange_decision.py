@@ -15,6 +15,7 @@ from securecloud_server.domain.keys import USABLE
 from securecloud_server.domain.policy import ActionKind
 from securecloud_server.domain.records import Key, KeyRequest
 from securecloud_server.services.exchange_evidence import Judgement
+from securecloud_server.services.exchange_headers import fits
 from securecloud_server.services.exchange_situation import DeviceView, compiled
 
 _RELEASING = frozenset({ActionKind.APPROVE, ActionKind.APPROVE_AFTER})
@@ -40,6 +41,11 @@ class Case:
     def decider(self) -> str:
         """Return the actor's name when the policy itself decides."""
         return f"policy:{self.view.policy.name}"
+
+    @property
+    def header_fits(self) -> bool:
+        """Whether the LUKS2 header on the disk may be given a key, as far as it can be seen."""
+        return fits(self.view.state, self.claim.header)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,7 @@ def decide(case: Case) -> Verdict:
         case "renew":
             return _renewal(_check(case))
         case _:
-            return _release(case)
+            return _release(case) if case.header_fits else _changed(case)
 
 
 def unavailable(verdict: Verdict, cause: str) -> Verdict:
@@ -146,6 +152,11 @@ def _lineage_fits(case: Case) -> bool:
     return not known or any(hmac.compare_digest(presented, value) for value in known)
 
 
+def _changed(case: Case) -> Verdict:
+    reason = "the LUKS header on the disk is not the one that the device opened with"
+    return Verdict(case, "denied", "header_changed", reason)
+
+
 # A running machine asks whether it would still get its key
 
 
@@ -168,9 +179,9 @@ def _check(case: Case) -> Verdict:
 
 def _renewal(checked: Verdict) -> Verdict:
     """Return the verdict on a check, with the key once more where the machine has a use for it:
-    where it may keep it, or is to replace it.
+    where it may keep it, or is to replace it. What is open stays so whatever its disk looks like.
     """
-    if checked.outcome != "granted":
+    if checked.outcome != "granted" or not checked.case.header_fits:
         return checked
     useful = offline_of(checked) is not None or checked.case.view.successor is not None
     return replace(checked, code="approved") if useful else checked

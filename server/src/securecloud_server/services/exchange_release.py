@@ -27,6 +27,7 @@ from securecloud_server.services.exchange_decision import (
     unavailable,
 )
 from securecloud_server.services.exchange_evidence import EvidenceDocument
+from securecloud_server.services.exchange_headers import changing, expected, refused
 from securecloud_server.services.exchange_identities import Identities, Refused
 from securecloud_server.services.exchange_kept import KeptEvidence
 from securecloud_server.services.exchange_situation import (
@@ -285,6 +286,11 @@ def _next_state(verdict: Verdict, lineages: dict[str, bytes]) -> DeviceState:
     if verdict.quarantines or state.quarantined:
         # Who asks may not be who was known, so nothing is learnt of the volume.
         return replace(state, quarantined=True)
+    if case.claim.header is not None and not case.header_fits:
+        state = refused(state, case.claim.header)
+    if verdict.successor is not None:
+        # Before the machine has what it needs for it.
+        state = changing(state)
     lineage = lineages.get(state.device_id)
     volume = after_exchange(state.volume_state, case.claim.want, releases=lineage is not None)
     if volume != state.volume_state:
@@ -359,7 +365,7 @@ def _name(key: Key) -> tuple[str, int]:
 
 def _volume(verdict: Verdict) -> wire.Volume:
     """Return what the agent needs; a volume that is known is never initialised again."""
-    volume, luks_uuid = verdict.case.view.device.volume, verdict.case.view.state.luks_uuid
+    state, volume = verdict.case.view.state, verdict.case.view.device.volume
     iscsi = volume.get("iscsi")
     return wire.Volume(
         source=source_of(volume),
@@ -368,6 +374,7 @@ def _volume(verdict: Verdict) -> wire.Volume:
         mount_point=volume.get("mount_point"),
         options=tuple(volume.get("options", ("defaults",))),
         read_only=volume.get("read_only", False),
-        initialise="never" if luks_uuid else volume.get("initialise", "never"),
-        luks_uuid=luks_uuid,
+        initialise="never" if state.luks_uuid else volume.get("initialise", "never"),
+        luks_uuid=state.luks_uuid,
+        header=expected(state),
     )

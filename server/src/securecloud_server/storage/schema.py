@@ -102,6 +102,11 @@ DEVICE_STATES = Table(
     _integer("last_release_at"),
     _text("volume_state"),
     _integer("volume_state_at"),
+    _octets("header"),
+    _octets("volume_key"),
+    _flag("header_changing"),
+    _octets("header_refused"),
+    _octets("volume_key_refused"),
 )
 
 KEYS = Table(

@@ -28,7 +28,8 @@ def read_snapshot(path: Path, engine: Engine, *, keep_lineages: bool) -> None:
     """Bring the snapshot up to date and put it into a database that has no server in it yet.
 
     Without `keep_lineages` each device begins a new one with its next release: those of the
-    snapshot may be behind those that the machines have by now.
+    snapshot may be behind those that the machines have by now. So may their LUKS2 headers be, of
+    which only the volume key counts until then.
     """
     source = make_engine(f"sqlite:///{path}")
     try:
@@ -89,6 +90,8 @@ def _copy(source: Engine, target: Engine, *, forget_lineages: bool = False) -> N
             for some in found.mappings().partitions():
                 into.execute(insert(table), [dict(row) for row in some])
         if forget_lineages:
-            into.execute(DEVICE_STATES.update().values(lineage=None, lineage_next=None))
+            into.execute(
+                DEVICE_STATES.update().values(lineage=None, lineage_next=None, header_changing=True)
+            )
         into.exec_driver_sql("COMMIT")
         rows.exec_driver_sql("COMMIT")

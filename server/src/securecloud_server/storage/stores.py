@@ -45,7 +45,11 @@ _POLICIES = RecordTable("policy", PolicyText, schema.POLICIES, "name", {"text": 
 _VERSIONS = RecordTable("policy", PolicyText, schema.POLICY_VERSIONS, "name", {"text": JSON})
 DEVICES = RecordTable("device", Device, schema.DEVICES, "name", {"enabled": FLAG, "volume": TEXT})
 STATES = RecordTable(
-    "device", DeviceState, schema.DEVICE_STATES, "device_id", {"quarantined": FLAG}
+    "device",
+    DeviceState,
+    schema.DEVICE_STATES,
+    "device_id",
+    {"quarantined": FLAG, "header_changing": FLAG},
 )
 KEYS = RecordTable("key", Key, schema.KEYS, "device_id")
 REQUESTS = RecordTable(

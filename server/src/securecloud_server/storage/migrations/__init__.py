@@ -12,6 +12,7 @@ from securecloud_server.storage.migrations import (
     m0003_volume_states,
     m0004_checks,
     m0005_key_exports,
+    m0006_headers,
 )
 
 MIGRATIONS: dict[int, ModuleType] = {
@@ -20,6 +21,7 @@ MIGRATIONS: dict[int, ModuleType] = {
     3: m0003_volume_states,
     4: m0004_checks,
     5: m0005_key_exports,
+    6: m0006_headers,
 }
 LATEST = max(MIGRATIONS)
 

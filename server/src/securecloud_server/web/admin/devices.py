@@ -6,6 +6,7 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, Field
 
+from securecloud_server.domain.records import DeviceState
 from securecloud_server.services.devices import DeviceReport, DeviceService, DeviceText, tag
 from securecloud_server.web.admin.models import (
     NAME,
@@ -65,6 +66,18 @@ class DeviceKey(BaseModel):
     version: int
 
 
+class Header(BaseModel):
+    """The LUKS2 header that the device opens with (SHA-256, hexadecimal)."""
+
+    digest: str
+    changing: bool = Field(
+        description="whether its machine may be changing key slots: then only the volume key counts"
+    )
+    refused: str | None = Field(
+        description="the header that was presented last and refused; see `:accept-header`"
+    )
+
+
 class Device(BaseModel):
     """A device with what the server derives or has learnt."""
 
@@ -86,6 +99,7 @@ class Device(BaseModel):
         " `suspended` or `closed`"
     )
     volume_state_at: Time | None
+    header: Header | None
     created_at: Time
     updated_at: Time
 
@@ -111,6 +125,12 @@ class Deletion(Query):
     force: bool = Field(default=False, description="also one that its machine uses")
 
 
+class HeaderBody(Reason):
+    """Which header is accepted."""
+
+    digest: str = Field(description="the device's `header.refused`")
+
+
 def show(report: DeviceReport) -> Device:
     """Return the device as the API shows it."""
     device, state, key = report.device, report.state, report.key
@@ -129,8 +149,20 @@ def show(report: DeviceReport) -> Device:
         last_release_at=time_or_none(state.last_release_at),
         volume_state=state.volume_state,
         volume_state_at=time_or_none(state.volume_state_at),
+        header=_header(state),
         created_at=time(device.created_at),
         updated_at=time(device.updated_at),
+    )
+
+
+def _header(state: DeviceState) -> Header | None:
+    if state.header is None:
+        return None
+    refused = state.header_refused
+    return Header(
+        digest=state.header.hex(),
+        changing=state.header_changing,
+        refused=refused.hex() if refused else None,
     )
 
 
@@ -172,6 +204,15 @@ def devices(api: APIBlueprint, service: DeviceService) -> APIBlueprint:
     )
     def clear_quarantine(path: Name, body: Reason) -> Response:
         report = service.clear_quarantine(caller(), path.name, body.reason)
+        return answer(show(report), tag(report.device), complete=False)
+
+    @api.post(
+        "/devices/<string:name>:accept-header",
+        summary="Accept the LUKS header that was refused",
+        responses={200: Device},
+    )
+    def accept_header(path: Name, body: HeaderBody) -> Response:
+        report = service.accept_header(caller(), path.name, body.digest, body.reason)
         return answer(show(report), tag(report.device), complete=False)
 
     return api
