@@ -10,7 +10,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from securecloud_protocol import messages as wire
@@ -51,6 +51,7 @@ class Device:
     offline: wire.Offline | None = None
     version: int = 1
     successor: bytes | None = None
+    header: wire.LuksHeader | None = None
     previous: bytes | None = None
     next: bytes | None = None
 
@@ -161,14 +162,22 @@ class Management:
                 claim.device, device.outcome, device.code, "1", device.retry_after,
                 None, None, None, None, device.grace if claim.want != "key" else None,
             )  # fmt: skip
+        changed = not _fits(device, claim.header)
+        if changed and claim.want == "key":
+            return wire.DeviceDecision(
+                claim.device, "denied", "header_changed", "1", None, None, None, None, None
+            )
         version, successor = device.version, device.successor
-        useless = device.offline is None and successor is None
+        useless = changed or (device.offline is None and successor is None)
         if claim.want == "check" or (claim.want == "renew" and useless):
             return wire.DeviceDecision(
                 claim.device, "granted", "checked", "1", None, None, version, None, None, None,
                 device.offline, wire.Successor(version + 1, None) if successor else None,
             )  # fmt: skip
         device.previous, device.next = claim.lineage, os.urandom(wire.LINEAGE_BYTES)
+        volume = device.volume and replace(device.volume, header=device.header)
+        if successor and device.header is not None:
+            device.header = replace(device.header, changing=True)
         return wire.DeviceDecision(
             claim.device,
             "granted",
@@ -178,7 +187,7 @@ class Management:
             device.key,
             version,
             device.next,
-            device.volume,
+            volume,
             offline=device.offline,
             successor=wire.Successor(version + 1, successor) if successor else None,
         )
@@ -203,6 +212,9 @@ class Management:
             if device.successor and result.key_version == device.version + 1 and in_use:
                 device.key, device.successor = device.successor, None
                 device.version += 1
+            if in_use and result.header is not None and _fits(device, result.header):
+                assert result.header.volume_key is not None
+                device.header = result.header
             if result.luks_uuid and device.volume is not None and result.result != "failed":
                 device.volume = _pinned(device.volume, result.luks_uuid)
         return self.responder.receipt(opened)
@@ -219,6 +231,10 @@ class Management:
             return self.responder.wake(
                 opened, check=self.news.wait_for(is_asked, self.held_seconds)
             )
+
+
+def _fits(device: Device, found: wire.LuksHeader | None) -> bool:
+    return device.header is None or found is None or device.header.allows(found)
 
 
 def _pinned(volume: wire.Volume, luks_uuid: str) -> wire.Volume:

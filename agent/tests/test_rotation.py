@@ -13,6 +13,7 @@ from securecloud_agent.state import memory
 from securecloud_agent.state.files import StateError
 from securecloud_agent.state.memory import Memory, Rotation
 from securecloud_agent.volumes import header_copies
+from securecloud_agent.volumes.source import header_on
 from securecloud_protocol import messages as wire
 
 pytestmark = pytest.mark.usefixtures("no_mapper")
@@ -66,8 +67,11 @@ def test_an_open_volume_gets_its_new_key_in_one_go(
     added, wiped = (ack.results[0] for ack in management.acks[1:])
     assert (added.result, added.key_version) == ("verified", 2)
     assert "it opens with version 2 of its key as well" in added.detail
+    assert (added.header.changing, added.header.volume_key) == (True, device.header.volume_key)
     assert (wiped.result, wiped.key_version) == ("verified", 2)
     assert wiped.detail == "it opens with version 2 of its key alone"
+    assert wiped.header == device.header == header_on(Path(source))
+    assert not device.header.changing
     assert (device.key, device.version, device.successor) == (new, 2, None)
     assert is_whole(device, source, old)
     assert set(forgotten) == {old, new}
@@ -385,6 +389,7 @@ def test_killed_at_any_step_a_released_key_opens_it(
         if at % 2:
             reboot(home)
             assert unlock(home, capsys)[1]["devices"][0]["volume"] == "verified", at
+            assert not device.header.changing, at
         else:
             unlock(home, capsys)
         assert is_whole(device, source, old), at
@@ -396,6 +401,8 @@ def test_a_slot_that_nobody_knows_of_is_refused(home, device, source, capsys, tm
     another.write_bytes(os.urandom(64))
     command = ["cryptsetup", "luksAddKey", "--batch-mode", "--key-file=-", source, str(another)]
     subprocess.run(command, input=device.key, check=True, capture_output=True)
+    # The server would refuse it already.
+    device.header = None
     reboot(home)
     _, result, _ = unlock(home, capsys)
     assert "the number of key slots is 2" in result["devices"][0]["detail"]

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from securecloud_protocol.messages import LuksHeader
 
 
 class State(StrEnum):
@@ -57,10 +61,10 @@ class Observed:
     """One volume as this machine sees it.
 
     `detail` says what the content is, or why it could not be read. `header_problem` names what is
-    wrong with a LUKS2 header, if anything. `remembered_uuid` is the LUKS UUID that this agent
-    itself opened before. `held` says that the operator locked the volume in this boot.
-    `disk_gone` says that the disk of an open volume was taken away, and `header_copy` is the path
-    of the copy that is kept of its LUKS header.
+    wrong with a LUKS2 header, if anything, and `luks_header` is what the server knows it by.
+    `remembered_uuid` is the LUKS UUID that this agent itself opened before. `held` says that the
+    operator locked the volume in this boot. `disk_gone` says that the disk of an open volume was
+    taken away, and `header_copy` is the path of the copy that is kept of its LUKS header.
     `encryption` is the LUKS UUID of the encryption that the operator asked for on this machine,
     which `encryption_begun` once a header is on the disk. `encryption_heading` while one is put
     there: the disk may then look like anything.
@@ -75,6 +79,7 @@ class Observed:
     detail: str = ""
     luks_uuid: str | None = None
     header_problem: str | None = None
+    luks_header: "LuksHeader | None" = None
     device_mapper: bool = True
     remembered_uuid: str | None = None
     held: bool = False

@@ -183,9 +183,19 @@ def _obstacle(observed: Observed, volume: "Volume") -> str | None:
     if observed.header_problem is not None and observed.content is not Content.BLANK:
         return (
             f"the LUKS header on {volume.source} is refused: {observed.header_problem}"
-            f"{_way_back(observed, volume)}"
+            f"{way_back(observed, volume)}"
         )
-    return _WHY_NOT[observed.content](observed, volume, pins)
+    return _WHY_NOT[observed.content](observed, volume, pins) or _another_header(observed, volume)
+
+
+def _another_header(observed: Observed, volume: "Volume") -> str | None:
+    found, expected = observed.luks_header, volume.header
+    if found is None or expected is None or expected.allows(found):
+        return None
+    return (
+        f"the LUKS header on {volume.source} is not the one that the device opened with"
+        f"{way_back(observed, volume)}"
+    )
 
 
 def _why_not_use(observed: Observed, volume: "Volume", _pins: set[str]) -> str | None:
@@ -241,7 +251,7 @@ def _why_not_format(observed: Observed, volume: "Volume", pins: set[str]) -> str
     if pins:
         return (
             f"{volume.source} is blank, but the device was initialised before (LUKS UUID"
-            f" {pins.pop()}); refusing to format it again{_way_back(observed, volume)}"
+            f" {pins.pop()}); refusing to format it again{way_back(observed, volume)}"
         )
     if not _may_initialise(observed, volume):
         return f"{volume.source} is blank and the device's `initialise` is `never`"
@@ -254,10 +264,10 @@ def _advice_on_other(observed: Observed, volume: "Volume", pins: set[str]) -> st
     if not pins:
         return "; `securecloud-agent encrypt` encrypts a file system in place"
     # A file system here means another disk, which a header would damage.
-    return _way_back(observed, volume) if observed.detail == UNKNOWN_KIND else ""
+    return way_back(observed, volume) if observed.detail == UNKNOWN_KIND else ""
 
 
-def _way_back(observed: Observed, volume: "Volume") -> str:
+def way_back(observed: Observed, volume: "Volume") -> str:
     """Return what may help where a header is damaged or gone, as an end to a message."""
     if observed.header_copy is None:
         return ""

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from securecloud_protocol.messages import AckResult, DeviceDecision, Volume
+from securecloud_protocol.messages import AckResult, DeviceDecision, LuksHeader, Volume
 
 from securecloud_agent.decide.model import Action, Content, Kind, Observed, State
 from securecloud_agent.decide.offline import CODE as OFFLINE
-from securecloud_agent.decide.plan import KEYLESS, Plan, plan
+from securecloud_agent.decide.plan import KEYLESS, Plan, plan, way_back
 from securecloud_agent.errors import AgentError, printable, warned
 from securecloud_agent.main.hardening import wipe
 from securecloud_agent.main.outcome import Outcome
@@ -84,8 +84,12 @@ class DeviceWork:
             with warned("the device could not be remembered"):
                 self._remember(done.luks_uuid)
         volume = _volume_word(done.state, observed)
-        outcome = self._outcome(volume, problem, done.how)
-        ack = self._ack(steps, done.state, problem, done.luks_uuid, done.initialised, outcome)
+        outcome = self._outcome(volume, problem, done.how, observed)
+        # Where it failed, the server is told of what was found.
+        header = observed.luks_header if problem else done.header
+        ack = self._ack(
+            steps, done.state, problem, done.luks_uuid, done.initialised, outcome, header
+        )
         event = self._event(observed.state, done.state, before, observed.grace_left)
         return Followed(outcome, done.changed, ack, event)
 
@@ -130,13 +134,17 @@ class DeviceWork:
             reason = _DETAILS.get(decision.code, decision.code)
             self._volumes.refuse_encryption(self._name, f"denied: {reason}", for_good=True)
 
-    def _outcome(self, volume: str, problem: str, how: str) -> Outcome:
+    def _outcome(self, volume: str, problem: str, how: str, observed: Observed) -> Outcome:
         decision = self._decision
+        detail = _DETAILS.get(decision.code, decision.code)
+        if decision.code == "header_changed" and self._volume is not None:
+            why = f": {observed.header_problem}" if observed.header_problem else ""
+            detail = f"{detail}{why}{way_back(observed, self._volume)}"
         return Outcome(
             device=self._name,
             outcome="failed" if problem else decision.outcome,
             code="volume" if problem else decision.code,
-            detail=problem or _DETAILS.get(decision.code, decision.code),
+            detail=problem or detail,
             volume=volume,
             how=how,
             retry_after=decision.retry_after,
@@ -167,6 +175,7 @@ class DeviceWork:
         luks_uuid: str | None,
         initialised: bool,
         outcome: Outcome,
+        header: LuksHeader | None,
     ) -> AckResult | None:
         word = _ack_word(self._decision, steps, state, problem)
         # What became of it while no server was there is still to be told.
@@ -187,6 +196,7 @@ class DeviceWork:
             luks_uuid=None if problem else luks_uuid,
             initialised=initialised and not problem,
             detail=printable("; ".join(told)),
+            header=header,
         )
 
     @property
@@ -207,6 +217,7 @@ _DETAILS = {
     "revoked": "the device's key is revoked",
     "disabled": "the device is disabled",
     "quarantined": "the device is in quarantine: a clone or a rolled-back machine was seen",
+    "header_changed": "the LUKS header on the disk is not the one that the device opened with",
     "unknown_device": "the device is not registered for this agent",
     "unavailable": "the server cannot get the key now",
 }

@@ -236,7 +236,11 @@ class _Pass:
         observed = self._volumes.observe(device)
         renew = device in self._renewing or self._offline.is_due(device, observed)
         want = claim(observed, renew=renew)
-        return DeviceClaim(device, want, self._memory.lineage(device).presented)
+        known = self._memory.device(device)
+        header = None
+        if want != "check" and known is not None:
+            header = self._volumes.header(device, known.source, known.iscsi)
+        return DeviceClaim(device, want, self._memory.lineage(device).presented, header)
 
     def _accept_audit_head(self, release: ReleaseBody) -> None:
         seen, head = self._memory.seen_head(), release.audit

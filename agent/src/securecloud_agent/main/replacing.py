@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from securecloud_protocol.messages import AckResult, DeviceDecision, Successor
+from securecloud_protocol.messages import AckResult, DeviceDecision, LuksHeader, Successor
 
 from securecloud_agent.decide.model import State
 from securecloud_agent.decide.offline import CODE as OFFLINE
@@ -61,24 +61,27 @@ class Replacing:
             follows = successor.version if successor is not None else None
             # Before the slot goes that it opens.
             self._offline.outdated(device, {version, follows})
-            if self._volumes.settle_keys(device, version, follows):
+            header = self._volumes.settle_keys(device, version, follows)
+            if header is not None:
                 self._remember(device, version)
                 text = f"it opens with version {version} of its key alone"
-                done = _told(replace(done, changed=True), device, str(state), text, version)
+                done = _told(replace(done, changed=True), device, str(state), text, version, header)
             if successor is None or successor.key is None or decision.key is None:
                 return Replaced(done, decision)
             if self._is_read_only(decision) or not _is_in_use(done):
                 return Replaced(done, decision)
-            self._add(device, decision.key, successor.key, successor.version)
+            header = self._add(device, decision.key, successor.key, successor.version)
         except AgentError as error:
             problem = f"its key was not replaced: {printable(error)}"
             warn(f"{device}: {problem}")
-            return Replaced(_told(done, device, str(state), problem, version), decision)
+            # The header may be changed in part, so nothing is said of it.
+            return Replaced(_told(done, device, str(state), problem, version, None), decision)
         opens_by = replace(
             decision, key=successor.key, key_version=successor.version, successor=None
         )
         text = f"it opens with version {successor.version} of its key as well"
-        done = _told(replace(done, changed=True), device, str(state), text, successor.version)
+        done = replace(done, changed=True)
+        done = _told(done, device, str(state), text, successor.version, header)
         return Replaced(done, opens_by, successor.version)
 
     def _look_back(self, device: str, version: int, successor: Successor | None) -> None:
@@ -96,10 +99,10 @@ class Replacing:
         volume = decision.volume
         return (known is None or known.read_only) or (volume is not None and volume.read_only)
 
-    def _add(self, device: str, key: bytes, successor: bytes, version: int) -> None:
+    def _add(self, device: str, key: bytes, successor: bytes, version: int) -> LuksHeader:
         old, new = bytearray(key), bytearray(successor)
         try:
-            self._volumes.add_key(device, old, new, version)
+            return self._volumes.add_key(device, old, new, version)
         finally:
             wipe(old)
             wipe(new)
@@ -115,7 +118,9 @@ def _is_in_use(done: Followed) -> bool:
     return done.ack is not None and done.ack.result in _WORDS
 
 
-def _told(done: Followed, device: str, state: str, text: str, version: int) -> Followed:
+def _told(
+    done: Followed, device: str, state: str, text: str, version: int, header: LuksHeader | None
+) -> Followed:
     ack = done.ack or AckResult(device, version, state, None, False, "")
     detail = printable(f"{ack.detail}; {text}" if ack.detail else text)
-    return replace(done, ack=replace(ack, detail=detail, key_version=version))
+    return replace(done, ack=replace(ack, detail=detail, key_version=version, header=header))

@@ -6,6 +6,7 @@ UUID are checked here, and cryptsetup is given this very copy (see `ram_copy`), 
 On-disk format: LUKS2 On-Disk Format Specification 1.1.
 """
 
+import base64
 import hashlib
 import json
 import os
@@ -13,9 +14,12 @@ import struct
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from securecloud_agent.errors import AgentError, printable
+
+if TYPE_CHECKING:
+    from securecloud_protocol.messages import LuksHeader
 
 COPY_BYTES = 16 * 1024 * 1024
 MAGIC = b"LUKS\xba\xbe"
@@ -233,6 +237,39 @@ def digest_of(header: Header) -> str:
     """Return the digest of the volume key, of a header that passed `check`, with its salt."""
     (digest,) = header.metadata["digests"].values()
     return f"{digest['salt']} {digest['digest']}"
+
+
+def identify(copy: bytes, slots: Collection[str] = ()) -> "LuksHeader":
+    """Return what the server knows the header in `copy` by.
+
+    `copy` are the first octets of the volume, as many as `used_bytes` says; `slots` those that it
+    may have while its key is replaced, see `check`.
+    """
+    from securecloud_protocol.messages import LuksHeader
+
+    digest = hashlib.sha256(copy[: used_bytes(copy, slots)]).digest()
+    return LuksHeader(digest, _volume_key(copy, slots), bool(slots))
+
+
+def _volume_key(copy: bytes, slots: Collection[str]) -> bytes | None:
+    from securecloud_protocol.transcript import volume_key_digest
+
+    try:
+        header = parse(copy)
+        check(header, slots)
+    except HeaderError:
+        if not slots:
+            return None
+        try:
+            header = newer_of_two(copy, slots)
+        except HeaderError:
+            return None
+    (found,) = header.metadata["digests"].values()
+    try:
+        salt, digest = (base64.b64decode(found[name]) for name in ("salt", "digest"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return volume_key_digest(salt, digest)
 
 
 def proof(copy: bytes, slot: str) -> str:

@@ -11,15 +11,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from securecloud_agent.decide.model import Content
 from securecloud_agent.run import Runner
 from securecloud_agent.state.memory import Memory, Rotation
 from securecloud_agent.volumes.cryptsetup import Cryptsetup
-from securecloud_agent.volumes.header import proof
+from securecloud_agent.volumes.header import identify, proof
 from securecloud_agent.volumes.header_copies import HeaderCopies
 from securecloud_agent.volumes.source import Sight, look_at
 from securecloud_agent.volumes.trouble import VolumeError
+
+if TYPE_CHECKING:
+    from securecloud_protocol.messages import LuksHeader
 
 
 class Rotations:
@@ -42,10 +46,11 @@ class Rotations:
         pinned = volume.luks_uuid if volume is not None else None
         return None if known is None or pinned not in {None, known.luks_uuid} else known
 
-    def add(self, device: str, key: bytearray, successor: bytearray, version: int) -> None:
+    def add(self, device: str, key: bytearray, successor: bytearray, version: int) -> "LuksHeader":
         """Let the volume open by the `successor` as well, which gets this `version`, and prove it.
 
-        Interrupted anywhere, it may be called again. Raises AgentError; `key` opens it then.
+        Return the header as it is then. Interrupted anywhere, it may be called again. Raises
+        AgentError; `key` opens it then.
         """
         volume = self._volume(device)
         known, sight = self._known(device), volume.look()
@@ -57,7 +62,7 @@ class Rotations:
             (only,) = sight.slots
             if not volume.opens(key, sight, only) and volume.opens(successor, sight, only):
                 # The server was restored from a backup; it is to be told once more.
-                return
+                return identify(sight.header, self.slots(device))
             known = self._begin(device, volume, sight, key, version)
         if known.new_slot in sight.slots and not volume.opens(successor, sight, known.new_slot):
             volume.wipe(known.new_slot, known.old_slot, known.old_proof)
@@ -73,6 +78,7 @@ class Rotations:
         proved = replace(known, new_proof=proof(after.header, known.new_slot))
         if proved != known:
             self._memory.remember_rotation(device, proved)
+        return identify(after.header, self.slots(device))
 
     def _begin(
         self, device: str, volume: "_Volume", sight: Sight, key: bytearray, version: int
@@ -84,14 +90,15 @@ class Rotations:
         self._memory.remember_rotation(device, begun)
         return begun
 
-    def settle(self, device: str, version: int, successor: int | None) -> bool:
-        """Wipe the key slot that is not needed any more, if it is known which; say whether it was.
+    def settle(self, device: str, version: int, successor: int | None) -> "LuksHeader | None":
+        """Wipe the key slot that is not needed any more, if it is known which.
 
+        Return the header as it is then, or None where there was nothing to do.
         `version` is the one that the server releases, `successor` the one that is to follow it.
         """
         known = self._known(device)
         if known is None or successor == known.version:
-            return False
+            return None
         if version > known.version:
             raise VolumeError(
                 f"the server releases version {version} of its key, of which this machine knows"
@@ -100,15 +107,17 @@ class Rotations:
             )
         volume = self._volume(device)
         if version == known.version:
-            self._wipe(device, volume, known.old_slot, known.new_slot, known.new_proof)
-        else:
-            self._wipe(device, volume, known.new_slot, known.old_slot, known.old_proof)
-        return True
+            return self._wipe(device, volume, known.old_slot, known.new_slot, known.new_proof)
+        return self._wipe(device, volume, known.new_slot, known.old_slot, known.old_proof)
 
-    def _wipe(self, device: str, volume: "_Volume", slot: str, other: str, proved: str) -> None:
+    def _wipe(
+        self, device: str, volume: "_Volume", slot: str, other: str, proved: str
+    ) -> "LuksHeader":
         volume.wipe(slot, other, proved)
-        self._copies.put(device, volume.look().header)
+        header = volume.look().header
+        self._copies.put(device, header)
         self._memory.remember_rotation(device, None)
+        return identify(header, self.slots(device))
 
     def _volume(self, device: str) -> "_Volume":
         known = self._memory.device(device)

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from securecloud_agent.decide.model import UNKNOWN_KIND, Content
 from securecloud_agent.errors import printable
@@ -19,6 +20,7 @@ from securecloud_agent.volumes.header import (
     check,
     check_unfinished,
     digest_of,
+    identify,
     is_unfinished,
     newer_of_two,
     parse,
@@ -26,7 +28,11 @@ from securecloud_agent.volumes.header import (
     used_bytes,
 )
 
-_FIRST_BYTES = 512 * 1024
+if TYPE_CHECKING:
+    from securecloud_protocol.messages import LuksHeader
+
+_FIRST_BYTES = 576 * 1024
+"""Enough for a header with two key slots, as cryptsetup lays them out."""
 _TAIL_BYTES = 1024 * 1024
 _SAMPLES = 256
 _SAMPLE_BYTES = 4096
@@ -41,7 +47,8 @@ class Sight:
     """What was seen; `header` is the copy that was checked, when the content is LUKS.
 
     `slots` are its key slots, and `digest` is the one of the volume key behind all of them. Of a
-    `torn` one only one of the two headers is right; cryptsetup repairs the other.
+    `torn` one only one of the two headers is right; cryptsetup repairs the other. `luks_header` is
+    what the server knows it by, also where there is a problem with it.
     """
 
     content: Content
@@ -53,6 +60,7 @@ class Sight:
     slots: tuple[str, ...] = ()
     digest: str = ""
     torn: bool = False
+    luks_header: "LuksHeader | None" = None
 
 
 def look_at(path: Path, run: Runner, slots: Collection[str] = ()) -> Sight:
@@ -76,11 +84,28 @@ def look_at(path: Path, run: Runner, slots: Collection[str] = ()) -> Sight:
         return Sight(Content.ABSENT, error.strerror or "it cannot be read")
 
 
+def header_on(path: Path, slots: Collection[str] = ()) -> "LuksHeader | None":
+    """Return what the server knows the LUKS header on `path` by, if one can be seen there."""
+    try:
+        found = path.stat()
+        if not (stat.S_ISBLK(found.st_mode) or stat.S_ISREG(found.st_mode)):
+            return None
+        with path.open("rb", buffering=0) as file:
+            if _read(file.fileno(), 0, len(MAGIC)) != MAGIC:
+                return None
+            return _luks_on(file.fileno(), 0, slots).luks_header
+    except OSError:
+        return None
+
+
 def _luks_on(file: int, size: int, slots: Collection[str]) -> Sight:
     copy = _read(file, 0, _FIRST_BYTES)
     if used_bytes(copy, slots) > len(copy):
         copy = _read(file, 0, COPY_BYTES)
-    return _luks(copy, size, slots)
+    sight = _luks(copy, size, slots)
+    if sight.content is Content.UNFINISHED:
+        return sight
+    return replace(sight, luks_header=identify(copy, slots))
 
 
 def _luks(copy: bytes, size: int, slots: Collection[str]) -> Sight:

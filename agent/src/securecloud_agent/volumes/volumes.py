@@ -11,12 +11,12 @@ from securecloud_agent.errors import AgentError, warned
 from securecloud_agent.volumes import dead, filesystem
 from securecloud_agent.volumes.cryptsetup import Cryptsetup
 from securecloud_agent.volumes.kernel import Mapping
-from securecloud_agent.volumes.source import Sight, look_at
+from securecloud_agent.volumes.source import Sight, header_on, look_at
 from securecloud_agent.volumes.trouble import VolumeError
 from securecloud_agent.volumes.work import VERIFIED, Locked, Tools, Work, mapped_path, mapper_name
 
 if TYPE_CHECKING:
-    from securecloud_protocol.messages import IscsiTarget, Volume
+    from securecloud_protocol.messages import IscsiTarget, LuksHeader, Volume
 
 HELD = "held"
 GIVEN_UP = "given_up"
@@ -78,6 +78,7 @@ class Volumes:
             detail=sight.detail,
             luks_uuid=mapping.luks_uuid if mapping is not None else sight.luks_uuid,
             header_problem=sight.header_problem,
+            luks_header=sight.luks_header,
             device_mapper=self._device_mapper(),
             remembered_uuid=remembered_uuid,
             held=self._marks.has(HELD, device),
@@ -88,6 +89,12 @@ class Volumes:
             encryption_heading=asked is not None and asked.phase == "heading",
             connected=connected,
         )
+
+    def header(self, device: str, source: str, iscsi: "IscsiTarget | None") -> "LuksHeader | None":
+        """Return what the server knows the LUKS header on `source` by, if it can be seen now."""
+        if iscsi is not None and not self.is_connected(iscsi):
+            return None
+        return header_on(Path(source), self._tools.rotations.slots(device))
 
     def _is_there(self, state: State, iscsi: "IscsiTarget", source: str | None) -> bool:
         there = state is not State.CLOSED or (source is not None and Path(source).exists())
@@ -201,12 +208,20 @@ class Volumes:
         """Take away what was written for the next boot."""
         self._tools.mounts.forgotten(device, mapped_path(device))
 
-    def add_key(self, device: str, key: bytearray, successor: bytearray, version: int) -> None:
-        """Let an open volume open by the `successor` of its key as well, and prove it."""
-        self._tools.rotations.add(device, key, successor, version)
+    def add_key(
+        self, device: str, key: bytearray, successor: bytearray, version: int
+    ) -> "LuksHeader":
+        """Let an open volume open by the `successor` of its key as well, and prove it.
 
-    def settle_keys(self, device: str, version: int, successor: int | None) -> bool:
-        """Take off the volume the key that the server does not release any more, if any."""
+        Return the header that it has from now on.
+        """
+        return self._tools.rotations.add(device, key, successor, version)
+
+    def settle_keys(self, device: str, version: int, successor: int | None) -> "LuksHeader | None":
+        """Take off the volume the key that the server does not release any more.
+
+        Return the header that it has from now on, or None where there was nothing to do.
+        """
         return self._tools.rotations.settle(device, version, successor)
 
     def tell(self, event: str, device: str, mount_point: str, seconds_left: int) -> None:

@@ -25,7 +25,7 @@ from securecloud_agent.volumes.source import Sight, blank_again, look_at
 from securecloud_agent.volumes.trouble import VolumeError, WrongKeyError
 
 if TYPE_CHECKING:
-    from securecloud_protocol.messages import Volume
+    from securecloud_protocol.messages import LuksHeader, Volume
 
 VERIFIED = "verified"
 
@@ -59,12 +59,13 @@ class Locked:
 
 @dataclass(slots=True)
 class Done:
-    """What has become of one volume so far."""
+    """What has become of one volume so far; `header` is the one that its key opened."""
 
     state: State
     how: str = ""
     changed: bool = False
     luks_uuid: str | None = None
+    header: "LuksHeader | None" = None
     initialised: bool = False
 
 
@@ -157,6 +158,9 @@ class Work:
         pinned = self._target.luks_uuid or self.done.luks_uuid
         if pinned and sight.luks_uuid != pinned:
             raise VolumeError(f"{self._target.source} was replaced: LUKS UUID {sight.luks_uuid}")
+        expected, found = self._target.header, sight.luks_header
+        if expected is not None and (found is None or not expected.allows(found)):
+            raise VolumeError(f"the LUKS header on {self._target.source} was changed meanwhile")
         return sight
 
     def _connect(self) -> bool:
@@ -236,6 +240,7 @@ class Work:
             use(self._successor)
 
     def _was_right(self, sight: Sight) -> None:
+        self.done.header = sight.luks_header
         self._tools.encryptions.forget(self._device)
         self._tools.header_copies.keep(self._device, sight.header)
 
@@ -263,6 +268,7 @@ class Work:
         cryptsetup, name = Cryptsetup(self._run, Path(self._target.source)), self._mapped.name
         self._with_key(lambda key: cryptsetup.resume(key, sight.header, name))
         self.done.luks_uuid = sight.luks_uuid
+        self.done.header = sight.luks_header
         self._tools.mounts.resumed(self._device)
         mapping = self._tools.kernel.mapping(mapper_name(self._device))
         points = self._tools.kernel.mount_points(mapping.numbers) if mapping is not None else []
