@@ -222,6 +222,7 @@ device:
       state: pre_active
       version: 1
     volume_state: null
+    header: null
 errors:
   description: The fields that were refused, each with what was expected.
   returned: failure
