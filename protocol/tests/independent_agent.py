@@ -296,10 +296,31 @@ class IndependentAgent:
         key = derive(self.joint, self.t, "ack mac")
         return envelope("ack", payload, mac=mac(key, "ack mac", self.t, payload))
 
-    def receipt(self, message: bytes) -> None:
+    def receipt(self, message: bytes) -> list[str]:
         payload, tag = opened(message, "receipt", "mac")
         key = derive(self.joint, self.t, "receipt mac")
         self.check(tag, key, "receipt mac", self.t, payload)
+        received = json.loads(payload)
+        copies: list[str] = received.pop("copies")
+        if received != {"session_id": self.core["session_id"]}:
+            raise RefusedError("another session")
+        return copies
+
+    def copy(self, device: str, header: bytes) -> bytes:
+        payload = to_json(
+            {
+                "session_id": self.core["session_id"],
+                "ack_token": self.ack_token,
+                "device": device,
+                "header": b64(header),
+            }
+        )
+        key = derive(self.joint, self.t, "copy mac")
+        return envelope("copy", payload, mac=mac(key, "copy mac", self.t, payload))
+
+    def kept(self, message: bytes) -> None:
+        payload, tag = opened(message, "kept", "mac")
+        self.check(tag, derive(self.joint, self.t, "kept mac"), "kept mac", self.t, payload)
         if json.loads(payload) != {"session_id": self.core["session_id"]}:
             raise RefusedError("another session")
 

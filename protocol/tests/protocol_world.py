@@ -40,6 +40,8 @@ TYPES = (
     "release",
     "ack",
     "receipt",
+    "copy",
+    "kept",
     "wait",
     "wake",
 )
@@ -101,6 +103,9 @@ class World:
     def exchange(self, agent: Agent | None = None) -> Exchange:
         agent = agent or self.agent
         return Exchange(self.identity, agent.agent_id, agent.key, self.random)
+
+
+HEADER = b"LUKS\xba\xbe and more"
 
 
 def header(*, changing: bool = False) -> wire.LuksHeader:
@@ -202,6 +207,7 @@ class Script:
     body: wire.EvidenceBody = field(default_factory=evidence_body)
     decisions: tuple[wire.DeviceDecision, ...] = field(default_factory=decisions)
     results: tuple[wire.AckResult, ...] = RESULTS
+    copies: tuple[str, ...] = ("data",)
     certificate: bytes = CERTIFICATE
 
 
@@ -247,8 +253,13 @@ class Stage:
         exchange.release(sent["release"])
         waiting["ack"] = copy.copy(exchange)
         sent["ack"] = exchange.ack(script.results)
-        sent["receipt"] = responder.receipt(responder.open_ack(sent["ack"], NOW))
+        acknowledged = responder.open_ack(sent["ack"], NOW)
+        sent["receipt"] = responder.receipt(acknowledged, script.copies)
         waiting["receipt"] = exchange
+        waiting["kept"] = copy.copy(exchange)
+        for device in waiting["kept"].receipt(sent["receipt"]):
+            sent["copy"] = waiting["kept"].copy(device, HEADER)
+            sent["kept"] = responder.kept(responder.open_copy(sent["copy"], NOW))
         sent["wait"] = exchange.waiting.wait()
         sent["wake"] = responder.wake(responder.open_wait(sent["wait"], NOW), check=True)
         return cls(world, sent, waiting, enrolment)
@@ -269,6 +280,8 @@ class Stage:
             "release": lambda: self._waiting("release").release(data),
             "ack": lambda: responder.open_ack(data, NOW),
             "receipt": lambda: self._waiting("receipt").receipt(data),
+            "copy": lambda: responder.open_copy(data, NOW),
+            "kept": lambda: self.agents["kept"].kept(data),
             "wait": lambda: responder.open_wait(data, NOW),
             "wake": lambda: self.agents["receipt"].waiting.wake(data),
         }
@@ -302,6 +315,8 @@ class Stage:
             key = {
                 "ack": exchange._ack_key,
                 "receipt": exchange._receipt_key,
+                "copy": exchange._copy_key,
+                "kept": exchange._kept_key,
                 "wait": exchange.waiting.wait_key,
                 "wake": exchange.waiting.wake_key,
             }[kind]

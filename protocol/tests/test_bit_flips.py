@@ -16,7 +16,7 @@ from test_messages import CODECS
 EXHAUSTIVE_BELOW_BITS = 6000
 SAMPLES = 400
 FRAME_CODES = {ErrorCode.MALFORMED, ErrorCode.NOT_AUTHENTICATED, ErrorCode.UNSUPPORTED_VERSION}
-AUTHENTICATED_BEFORE_IT_IS_PARSED = {"server", "enrolled", "challenge", "receipt", "wake"}
+AUTHENTICATED_BEFORE_IT_IS_PARSED = {"server", "enrolled", "challenge", "receipt", "kept", "wake"}
 
 
 def bits(octets: bytes) -> Iterable[int]:
@@ -83,6 +83,9 @@ SEALED = [
     ("ack", "session_id"),
     ("ack", "ack_token"),
     ("receipt", "session_id"),
+    ("copy", "session_id"),
+    ("copy", "ack_token"),
+    ("kept", "session_id"),
     ("wait", "session_id"),
     ("wait", "ack_token"),
     ("wake", "session_id"),

@@ -66,7 +66,10 @@ def test_it_gets_its_key_and_delivers_its_ack(world: World, agent: IndependentAg
     }
     ack = world.responder.open_ack(agent.ack([result]), NOW)
     assert ack.ack.results[0].result == "mounted"
-    agent.receipt(world.responder.receipt(ack))
+    assert agent.receipt(world.responder.receipt(ack, ("data",))) == ["data"]
+    copy = world.responder.open_copy(agent.copy("data", b"LUKS"), NOW)
+    assert (copy.agent_id, copy.copy.header) == (AGENT_ID, b"LUKS")
+    agent.kept(world.responder.kept(copy))
     wait = world.responder.open_wait(agent.wait(), NOW)
     assert wait.agent_id == AGENT_ID
     assert agent.wake(world.responder.wake(wait, check=True))

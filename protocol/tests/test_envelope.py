@@ -26,6 +26,8 @@ SEALS = {
     "release": {"mac"},
     "ack": {"mac"},
     "receipt": {"mac"},
+    "copy": {"mac"},
+    "kept": {"mac"},
     "wait": {"mac"},
     "wake": {"mac"},
 }

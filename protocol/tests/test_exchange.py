@@ -32,7 +32,7 @@ from securecloud_protocol.errors import ErrorCode
 from securecloud_protocol.server import ACK_LIFETIME, WAIT_LIFETIME, Responder
 from securecloud_protocol.transcript import fingerprint, hello_digest, hello_info
 
-TO_AGENT = ("server", "enrolled", "challenge", "release", "receipt", "wake")
+TO_AGENT = ("server", "enrolled", "challenge", "release", "receipt", "kept", "wake")
 TO_SERVER = ("enrol", "hello", "evidence", "ack", "wait")
 
 
@@ -266,7 +266,7 @@ def test_an_agent_reports_the_error_of_the_server(stage: Stage, kind: str) -> No
 # Two sessions, two agents, two servers
 
 
-@pytest.mark.parametrize("kind", ["challenge", "release", "receipt", "wake", "enrolled"])
+@pytest.mark.parametrize("kind", ["challenge", "release", "receipt", "kept", "wake", "enrolled"])
 def test_a_reply_of_another_session_is_refused(stage: Stage, second: Stage, kind: str) -> None:
     verdict = refusal(lambda: stage.deliver(kind, second.messages[kind]))
     assert verdict is ErrorCode.NOT_AUTHENTICATED

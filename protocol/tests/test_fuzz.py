@@ -43,7 +43,7 @@ NASTY = {
     "not a number": b'{"v":NaN}',
     "many members": b"{" + b",".join(b'"%d":0' % n for n in range(20_000)) + b"}",
     "many lists": b"[" + b"[]," * 80_000 + b"[]]",
-    "too large": b" " * (256 * 1024 + 1),
+    "too large": b" " * (1024 * 1024 + 1),
 }
 
 

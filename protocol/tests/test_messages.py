@@ -31,6 +31,8 @@ CODECS = {
     "release": wire.RELEASE,
     "ack": wire.ACK,
     "receipt": wire.RECEIPT,
+    "copy": wire.COPY,
+    "kept": wire.KEPT,
     "wait": wire.WAIT,
     "wake": wire.WAKE,
 }
@@ -53,7 +55,9 @@ def test_inner_documents_come_back_octet_by_octet(stage: Stage) -> None:
 
 def test_exact_octets_of_small_messages() -> None:
     receipt = wire.encode(wire.RECEIPT, wire.Receipt(bytes(16)))
-    assert receipt == b'{"session_id":"AAAAAAAAAAAAAAAAAAAAAA"}'
+    assert receipt == b'{"session_id":"AAAAAAAAAAAAAAAAAAAAAA","copies":[]}'
+    kept = wire.encode(wire.KEPT, wire.Kept(bytes(16)))
+    assert kept == b'{"session_id":"AAAAAAAAAAAAAAAAAAAAAA"}'
     wake = wire.encode(wire.WAKE, wire.Wake(bytes(16), check=True))
     assert wake == b'{"session_id":"AAAAAAAAAAAAAAAAAAAAAA","check":true}'
     claim = wire.EvidenceBody(
@@ -290,7 +294,7 @@ def test_no_repr_shows_a_secret(stage: Stage) -> None:
     secret = b"\xaa" * 64
     short = secret[:32]
     session = SessionState(AGENT_ID, BOOT_ID, bytes(32), short, secret, 1, 2, 3)
-    ack = AckState(AGENT_ID, bytes(16), bytes(32), *[short] * 4, 1, 0, ())
+    ack = AckState(AGENT_ID, bytes(16), bytes(32), *[short] * 6, 1, 0, ())
     claim = wire.DeviceClaim("a", "key", short)
     decision = replace(GRANTED, key=secret, lineage=short)
     shown = [session, ack, claim, decision, stage.world.keys, stage.world.token]

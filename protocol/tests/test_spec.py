@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 import securecloud_protocol
-from securecloud_protocol import MAX_MESSAGE_BYTES, envelope, http_binding
+from securecloud_protocol import (
+    MAX_COPY_MESSAGE_BYTES,
+    MAX_MESSAGE_BYTES,
+    envelope,
+    http_binding,
+)
 from securecloud_protocol import messages as wire
 from securecloud_protocol.codecs import Codec
 from securecloud_protocol.errors import ErrorCode
@@ -113,10 +118,12 @@ def test_decision_codes() -> None:
 def test_limits() -> None:
     assert [int(plain(row[1])) for row in table("## 16. Limits")] == [
         MAX_MESSAGE_BYTES,
+        MAX_COPY_MESSAGE_BYTES,
         wire.MAX_DEVICES,
         wire.MAX_CORE_BYTES,
         wire.MAX_BODY_BYTES,
         wire.MAX_TOKEN_BYTES,
+        wire.MAX_HEADER_BYTES,
         ACK_LIFETIME,
         WAIT_LIFETIME,
         http_binding.LONGEST_WAIT,
@@ -131,6 +138,7 @@ def test_http_paths() -> None:
         ("POST", http_binding.HELLO_PATH),
         ("POST", http_binding.EVIDENCE_PATH),
         ("POST", http_binding.ACK_PATH),
+        ("POST", http_binding.COPY_PATH),
         ("POST", http_binding.WAIT_PATH),
     ]
     assert f"`{http_binding.CONTENT_TYPE}`" in SPEC

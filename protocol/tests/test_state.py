@@ -14,7 +14,13 @@ from securecloud_protocol.state import (
 
 SESSION = SessionState(AGENT_ID, BOOT_ID, b"d" * 32, b"s" * 32, b"k" * 1216, 1, 2, 3, 4)
 ACK = AckState(
-    AGENT_ID, b"i" * 16, b"t" * 32, b"a" * 32, b"r" * 32, b"w" * 32, b"v" * 32, 4, 5, ("a", "b")
+    AGENT_ID,
+    b"i" * 16,
+    b"t" * 32,
+    *(each * 32 for each in (b"a", b"r", b"c", b"k", b"w", b"v")),
+    4,
+    5,
+    ("a", "b"),
 )
 
 
@@ -30,7 +36,7 @@ def test_states_come_back() -> None:
 def test_the_largest_state_fits_a_token() -> None:
     devices = tuple(f"{number:063}" for number in range(MAX_DEVICES))
     most = 2**53 - 1
-    state = AckState(AGENT_ID, bytes(16), *[bytes(32)] * 5, most, most, devices)
+    state = AckState(AGENT_ID, bytes(16), *[bytes(32)] * 7, most, most, devices)
     assert len(sealer().seal(state.pack(), b"")) <= MAX_TOKEN_BYTES
 
 

@@ -89,10 +89,12 @@ class Recorded:
             exchange.challenge(self.messages["challenge"], self.certificate)
             body = wire.EVIDENCE_BODY.decode(expected["evidence_body"])
             assert exchange.evidence(body) == self.messages["evidence"]
-        if kind in ("receipt", "wake"):
+        if kind in ("receipt", "kept", "wake"):
             exchange.release(self.messages["release"])
             results = wire.decode(wire.ACK, self.payload("ack")).results
             assert exchange.ack(results) == self.messages["ack"]
+        if kind == "kept":
+            exchange.receipt(self.messages["receipt"])
         return exchange
 
     def enrolment(self) -> Enrolment:
@@ -115,6 +117,8 @@ class Recorded:
             "release": lambda: self.agent_before("release").release(data),
             "ack": lambda: responder.open_ack(data, now),
             "receipt": lambda: self.agent_before("receipt").receipt(data),
+            "copy": lambda: responder.open_copy(data, now),
+            "kept": lambda: self.agent_before("kept").kept(data),
             "wait": lambda: responder.open_wait(data, now),
             "wake": lambda: self.agent_before("wake").waiting.wake(data),
         }
@@ -167,7 +171,12 @@ def test_recorded_exchange_as_the_server_sees_it(name: str) -> None:
     ack = recorded.deliver("ack", recorded.messages["ack"], now)
     assert ack.ack.session_id == evidence.session_id
     assert wire.ACK.encode(ack.ack)["results"] == expected["ack_results"]
-    assert recorded.responder.receipt(ack) == recorded.messages["receipt"]
+    copies = tuple(expected["copies"])
+    assert recorded.responder.receipt(ack, copies) == recorded.messages["receipt"]
+    if copies:
+        copy = recorded.deliver("copy", recorded.messages["copy"], now)
+        assert (copy.agent_id, copy.copy.device) == (ack.agent_id, copies[-1])
+        assert recorded.responder.kept(copy) == recorded.messages["kept"]
     wait = recorded.deliver("wait", recorded.messages["wait"], now)
     assert (wait.agent_id, wait.last_check) == (ack.agent_id, expected["last_check"])
     woken = recorded.responder.wake(wait, check=expected["check"])
@@ -189,10 +198,17 @@ def test_recorded_exchange_as_the_agent_sees_it(name: str) -> None:
         "evidence_mac": b64u_encode(last._keys.evidence_mac),
         "ack_mac": b64u_encode(last._ack_key),
         "receipt_mac": b64u_encode(last._receipt_key),
+        "copy_mac": b64u_encode(last._copy_key),
+        "kept_mac": b64u_encode(last._kept_key),
         "wait_mac": b64u_encode(last.waiting.wait_key),
         "wake_mac": b64u_encode(last.waiting.wake_key),
     } == expected["keys"]
-    last.receipt(recorded.messages["receipt"])
+    copies = last.receipt(recorded.messages["receipt"])
+    assert list(copies) == expected["copies"]
+    if copies:
+        header = wire.decode(wire.COPY, recorded.payload("copy")).header
+        assert last.copy(copies[-1], header) == recorded.messages["copy"]
+        last.kept(recorded.messages["kept"])
     assert last.waiting.wait() == recorded.messages["wait"]
     assert last.waiting.wake(recorded.messages["wake"]) == expected["check"]
 

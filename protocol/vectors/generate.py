@@ -107,9 +107,12 @@ def _expected(stage: Stage) -> dict[str, Any]:
             "evidence_mac": b64u_encode(agent._keys.evidence_mac),
             "ack_mac": b64u_encode(agent._ack_key),
             "receipt_mac": b64u_encode(agent._receipt_key),
+            "copy_mac": b64u_encode(agent._copy_key),
+            "kept_mac": b64u_encode(agent._kept_key),
             "wait_mac": b64u_encode(agent.waiting.wait_key),
             "wake_mac": b64u_encode(agent.waiting.wake_key),
         },
+        "copies": list(wire.decode(wire.RECEIPT, stage.payload("receipt")).copies),
         "last_check": LAST_CHECK,
         "check": agent.waiting.wake(sent["wake"]),
     }

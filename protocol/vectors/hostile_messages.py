@@ -20,13 +20,13 @@ from securecloud_protocol import messages as wire
 from securecloud_protocol import suite
 from securecloud_protocol.agent import Exchange
 from securecloud_protocol.encoding import b64u_encode, json_encode
-from securecloud_protocol.envelope import Envelope, decode_request, encode, encode_error
+from securecloud_protocol.envelope import Envelope, decode_request, encode, encode_error, longest
 from securecloud_protocol.errors import ErrorCode
 from securecloud_protocol.server import ACK_LIFETIME, WAIT_LIFETIME
 from securecloud_protocol.transcript import hello_info
 
 Case = tuple[str, dict[str, Any]]
-REQUESTS = ("enrol", "hello", "evidence", "ack", "wait")
+REQUESTS = ("enrol", "hello", "evidence", "ack", "copy", "wait")
 IN_FULL = ("hello", "receipt")
 BRIEFLY = ("version 2", "an unknown member", "no seal", "a member twice", "data behind it")
 """All types have one envelope, so that most ways to break it are recorded for two of them only."""
@@ -55,6 +55,7 @@ def cases(stage: Stage) -> Iterator[Case]:
     yield from _claims(stage)
     yield from _releases(stage)
     yield from _acks(stage)
+    yield from _copies(stage)
     yield from _waits(stage)
 
 
@@ -105,7 +106,7 @@ def _frames(stage: Stage, kind: str) -> Iterator[Case]:
             yield _case(f"{kind}: {name}", kind, octets, bad)
     yield (
         f"{kind}: too large",
-        {"endpoint": kind, "repeat": [" ", 256 * 1024 + 1], "failure": "too_large"},
+        {"endpoint": kind, "repeat": [" ", longest(kind) + 1], "failure": "too_large"},
     )
     yield f"{kind}: very deep", {"endpoint": kind, "repeat": ["[", 100_000], "failure": "malformed"}
     huge = {"endpoint": kind, "repeat": ["9", 200_000], "failure": "malformed"}
@@ -234,7 +235,7 @@ def _mixed(stage: Stage) -> Iterator[Case]:
     refused = ErrorCode.NOT_AUTHENTICATED
     second = Stage.play(World())
     elsewhere = Stage.play(World("5e7e0000-0000-4000-8000-000000000002", "second server"))
-    for kind in ("enrolled", "challenge", "release", "receipt", "wake"):
+    for kind in ("enrolled", "challenge", "release", "receipt", "kept", "wake"):
         yield _case(f"{kind}: of another session", kind, second.messages[kind], refused)
     for kind in TYPES:
         yield _case(f"{kind}: of another server", kind, elsewhere.messages[kind], refused)
@@ -264,6 +265,8 @@ def _times() -> Iterator[Case]:
         ("the clock went back", "evidence", NOW - 6),
         ("too late", "ack", NOW + ACK_LIFETIME + 1),
         ("the clock went back", "ack", NOW - 6),
+        ("too late", "copy", NOW + ACK_LIFETIME + 1),
+        ("the clock went back", "copy", NOW - 6),
         ("too late", "wait", NOW + WAIT_LIFETIME + 1),
         ("the clock went back", "wait", NOW - 6),
     ):
@@ -379,6 +382,30 @@ def _acks(stage: Stage) -> Iterator[Case]:
     ):
         message = stage.seal("ack", wire.encode(wire.ACK, replace(ack, **changes)))
         yield _case(f"ack: {name}", "ack", message, code)
+
+
+def _copies(stage: Stage) -> Iterator[Case]:
+    copy: wire.Copy = wire.decode(wire.COPY, stage.payload("copy"))
+    evidence: wire.Evidence = wire.decode(wire.EVIDENCE, stage.payload("evidence"))
+    refused, bad = ErrorCode.NOT_AUTHENTICATED, ErrorCode.MALFORMED
+    for name, changes, code in (
+        ("for another session", {"session_id": bytes(16)}, refused),
+        ("with the token of a challenge", {"ack_token": evidence.token}, refused),
+        ("with a cut token", {"ack_token": copy.ack_token[:40]}, refused),
+        ("of a device that was not decided on", {"device": "home"}, bad),
+    ):
+        message = stage.seal("copy", wire.encode(wire.COPY, replace(copy, **changes)))
+        yield _case(f"copy: {name}", "copy", message, code)
+    exchange, payload = stage.agents["receipt"], stage.payload("copy")
+    tag = suite.mac(exchange._ack_key, "copy mac", exchange.transcript, payload)
+    message = encode(Envelope("copy", payload, mac=tag))
+    yield _case("copy: under the key of the ack", "copy", message, refused)
+    receipt: wire.Receipt = wire.decode(wire.RECEIPT, stage.payload("receipt"))
+    strange = wire.encode(wire.RECEIPT, replace(receipt, copies=("home",)))
+    message = stage.seal("receipt", strange)
+    yield _case("receipt: asks for a copy of another device", "receipt", message, bad)
+    message = stage.seal("kept", wire.encode(wire.KEPT, wire.Kept(bytes(16))))
+    yield _case("kept: authentic, but for another session", "kept", message, refused)
 
 
 def _waits(stage: Stage) -> Iterator[Case]:

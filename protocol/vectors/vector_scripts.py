@@ -8,6 +8,7 @@ from securecloud_protocol import messages as wire
 
 def _waiting() -> Script:
     return Script(
+        copies=(),
         body=replace(evidence_body(), facts={}, proofs=()),
         decisions=(
             wire.DeviceDecision(
@@ -79,7 +80,9 @@ def _header_changed() -> Script:
     denied = wire.DeviceDecision(
         "data", "denied", "header_changed", None, None, None, None, None, None
     )
-    return Script(body=body, decisions=(denied, replace(denied, device="logs")), results=())
+    return Script(
+        body=body, decisions=(denied, replace(denied, device="logs")), results=(), copies=()
+    )
 
 
 def _all_devices() -> Script:
@@ -95,6 +98,7 @@ def _all_devices() -> Script:
     return Script(
         asked=(),
         devices=("d-0.x_y",),
+        copies=("d-0.x_y",),
         facts=(),
         body=wire.EvidenceBody("0.1.0", BOOT_ID, (wire.DeviceClaim("d-0.x_y", "key", None),), {}),
         decisions=(
@@ -114,6 +118,7 @@ def _nothing() -> Script:
         body=wire.EvidenceBody("0.1.0", BOOT_ID, (), {}),
         decisions=(),
         results=(),
+        copies=(),
     )
 
 
@@ -136,6 +141,7 @@ def _many_devices() -> Script:
     return Script(
         asked=names,
         devices=names,
+        copies=names,
         body=replace(
             evidence_body(), devices=tuple(wire.DeviceClaim(name, "key", None) for name in names)
         ),

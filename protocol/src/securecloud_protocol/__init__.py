@@ -24,4 +24,7 @@ PROTOCOL_VERSION = 1
 """The `v` of every envelope."""
 
 MAX_MESSAGE_BYTES = 256 * 1024
-"""No message in either direction is longer."""
+"""No message in either direction is longer, but one."""
+
+MAX_COPY_MESSAGE_BYTES = 1024 * 1024
+"""That one: a Copy of a LUKS header."""

@@ -156,6 +156,7 @@ class Exchange:
         self._secret = random(suite.SECRET_BYTES)
         self._reply_key = suite.KemKey(random(suite.KEM_SEED_BYTES))
         self._waiting: Waiting | None = None
+        self._copies: tuple[str, ...] = ()
 
     @contextmanager
     def _step(self, name: str, following: str) -> Iterator[None]:
@@ -246,6 +247,8 @@ class Exchange:
             self._ack_token = body.ack_token
             self._ack_key = suite.derive(joint, t, "ack mac")
             self._receipt_key = suite.derive(joint, t, "receipt mac")
+            self._copy_key = suite.derive(joint, t, "copy mac")
+            self._kept_key = suite.derive(joint, t, "kept mac")
             self._waiting = Waiting(
                 session_id=body.session_id,
                 transcript=t,
@@ -292,8 +295,10 @@ class Exchange:
             tag = suite.mac(self._ack_key, "ack mac", self._keys.transcript, payload)
             return frames.encode(Envelope("ack", payload, mac=tag))
 
-    def receipt(self, data: bytes) -> None:
-        """Verify that the server recorded the ack."""
+    def receipt(self, data: bytes) -> tuple[str, ...]:
+        """Verify that the server recorded the ack; return the devices of which it wants a copy of
+        the LUKS header.
+        """
         with self._step("receipt", "over"):
             frame = frames.decode(data, "receipt")
             t = self._keys.transcript
@@ -301,3 +306,25 @@ class Exchange:
             receipt: wire.Receipt = wire.decode(wire.RECEIPT, frame.payload)
             if receipt.session_id != self._core.session_id:
                 raise _refused("the receipt is for another session")
+            if not set(receipt.copies) <= self._wanted.keys():
+                raise malformed("the receipt asks for copies of other devices than the release's")
+            self._copies = receipt.copies
+            return receipt.copies
+
+    def copy(self, device: str, header: bytes) -> bytes:
+        """Return the Copy message, for a device that the receipt names."""
+        if device not in self._copies:
+            raise RuntimeError(f"no copy of the header of {device} is wanted")
+        message = wire.Copy(self._core.session_id, self._ack_token, device, header)
+        payload = wire.encode(wire.COPY, message)
+        tag = suite.mac(self._copy_key, "copy mac", self._keys.transcript, payload)
+        return frames.encode(Envelope("copy", payload, mac=tag))
+
+    def kept(self, data: bytes) -> None:
+        """Verify that the server has the copy."""
+        frame = frames.decode(data, "kept")
+        t = self._keys.transcript
+        suite.verify_mac(self._kept_key, frame.mac, "kept mac", t, frame.payload)
+        kept: wire.Kept = wire.decode(wire.KEPT, frame.payload)
+        if kept.session_id != self._core.session_id:
+            raise _refused("the copy was kept in another session")

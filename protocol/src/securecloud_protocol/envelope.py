@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from securecloud_protocol import MAX_MESSAGE_BYTES, PROTOCOL_VERSION
+from securecloud_protocol import MAX_COPY_MESSAGE_BYTES, MAX_MESSAGE_BYTES, PROTOCOL_VERSION
 from securecloud_protocol.codecs import octets
 from securecloud_protocol.encoding import b64u_encode, json_decode, json_encode
 from securecloud_protocol.errors import ErrorCode, ProtocolError, malformed
@@ -19,11 +19,13 @@ _SEALS = {
     "release": ("mac",),
     "ack": ("mac",),
     "receipt": ("mac",),
+    "copy": ("mac",),
+    "kept": ("mac",),
     "wait": ("mac",),
     "wake": ("mac",),
 }
 _MEMBERS = {
-    "payload": octets(2, MAX_MESSAGE_BYTES),
+    "payload": octets(2, MAX_COPY_MESSAGE_BYTES),
     "mac": octets(MAC_BYTES),
     "sig": octets(SIGNATURE_BYTES),
 }
@@ -39,6 +41,11 @@ class Envelope:
     sig: bytes = b""
 
 
+def longest(kind: str) -> int:
+    """Return how many octets a message of this type may have."""
+    return MAX_COPY_MESSAGE_BYTES if kind == "copy" else MAX_MESSAGE_BYTES
+
+
 def encode(envelope: Envelope) -> bytes:
     """Return the octets that travel."""
     # By hand, since base64url needs no escaping: a JSON encoder takes twice as long.
@@ -48,13 +55,13 @@ def encode(envelope: Envelope) -> bytes:
     ]
     start = f'{{"v":{PROTOCOL_VERSION},"type":"{envelope.type}",'
     data = (start + ",".join(members) + "}").encode("ascii")
-    if len(data) > MAX_MESSAGE_BYTES:
+    if len(data) > longest(envelope.type):
         raise ValueError(f"{envelope.type}: a message of {len(data)} octets would be refused")
     return data
 
 
-def _checked_frame(data: bytes) -> dict[str, Any]:
-    if len(data) > MAX_MESSAGE_BYTES:
+def _checked_frame(data: bytes, expected: str) -> dict[str, Any]:
+    if len(data) > longest(expected):
         raise ProtocolError(ErrorCode.TOO_LARGE, f"message of {len(data)} octets")
     frame = json_decode(data)
     if not isinstance(frame, dict):
@@ -69,7 +76,7 @@ def _checked_frame(data: bytes) -> dict[str, Any]:
 
 def decode_request(data: bytes, expected: str) -> Envelope:
     """Parse a request, which must be of the `expected` type."""
-    return _decode(_checked_frame(data), expected)
+    return _decode(_checked_frame(data, expected), expected)
 
 
 def decode(data: bytes, expected: str) -> Envelope:
@@ -77,7 +84,7 @@ def decode(data: bytes, expected: str) -> Envelope:
 
     Only for replies: a server that honoured error frames would let strangers choose its errors.
     """
-    frame = _checked_frame(data)
+    frame = _checked_frame(data, expected)
     if frame.get("type") == "error":
         raise _peer_error(frame)
     return _decode(frame, expected)

@@ -12,6 +12,7 @@ ENROL_PATH = "/agent/v1/enrol"
 HELLO_PATH = "/agent/v1/hello"
 EVIDENCE_PATH = "/agent/v1/evidence"
 ACK_PATH = "/agent/v1/ack"
+COPY_PATH = "/agent/v1/copy"
 WAIT_PATH = "/agent/v1/wait"
 
 LONGEST_WAIT = 60

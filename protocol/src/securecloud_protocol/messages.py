@@ -42,6 +42,8 @@ LINEAGE_BYTES = 32
 MAX_CORE_BYTES = 64 * 1024
 MAX_BODY_BYTES = 128 * 1024
 MAX_TOKEN_BYTES = 8192
+MAX_HEADER_BYTES = 560 * 1024
+"""A LUKS2 header with two key slots has 536 KiB, as cryptsetup lays them out."""
 
 _UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069"
 """Control characters, line separators and marks that reorder text: they would forge log lines."""
@@ -660,12 +662,42 @@ ACK = record(
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The server has recorded the ack."""
+    """The server has recorded the ack. Of the devices in `copies` it lacks the LUKS header."""
+
+    session_id: bytes
+    copies: tuple[str, ...] = ()
+
+
+RECEIPT = record(Receipt, session_id=_SESSION_ID, copies=_DEVICES)
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A device's LUKS header: the octets that `LuksHeader.digest` is over. It opens nothing."""
+
+    session_id: bytes
+    ack_token: bytes
+    device: str
+    header: bytes = field(repr=False)
+
+
+COPY = record(
+    Copy,
+    session_id=_SESSION_ID,
+    ack_token=_TOKEN,
+    device=_NAME,
+    header=octets(1, MAX_HEADER_BYTES),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The server has the copy."""
 
     session_id: bytes
 
 
-RECEIPT = record(Receipt, session_id=_SESSION_ID)
+KEPT = record(Kept, session_id=_SESSION_ID)
 
 
 @dataclass(frozen=True, slots=True)

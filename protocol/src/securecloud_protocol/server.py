@@ -125,6 +125,18 @@ class OpenedAck:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenedCopy:
+    """An authenticated Copy; whether it is the header that is wanted is for the caller to say."""
+
+    agent_id: str
+    copy: wire.Copy
+    state: AckState
+
+    def __repr__(self) -> str:
+        return f"OpenedCopy({self.agent_id})"
+
+
+@dataclass(frozen=True, slots=True)
 class OpenedWait:
     """An authenticated Wait."""
 
@@ -157,7 +169,7 @@ class Responder:
         self._kem = suite.KemKey(keys.kem_seed)
         self._signing = Ed25519PrivateKey.from_private_bytes(keys.signing_seed)
         self._sessions = TokenSealer(keys.token_key, "challenge token 2", random)
-        self._acks = TokenSealer(keys.token_key, "ack token 2", random)
+        self._acks = TokenSealer(keys.token_key, "ack token 3", random)
         self._certificates = tuple(certificates)
         self._random = random
         self._nobody = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
@@ -320,6 +332,8 @@ class Responder:
             transcript=t,
             ack_key=suite.derive(joint, t, "ack mac"),
             receipt_key=suite.derive(joint, t, "receipt mac"),
+            copy_key=suite.derive(joint, t, "copy mac"),
+            kept_key=suite.derive(joint, t, "kept mac"),
             wait_key=suite.derive(joint, t, "wait mac"),
             wake_key=suite.derive(joint, t, "wake mac"),
             issued_at=now,
@@ -352,11 +366,32 @@ class Responder:
         _check_age(state.issued_at, ACK_LIFETIME, now)
         return OpenedAck(state.agent_id, ack, state)
 
-    def receipt(self, opened: OpenedAck) -> bytes:
-        """Return the receipt of an ack that has been recorded."""
-        payload = wire.encode(wire.RECEIPT, wire.Receipt(opened.ack.session_id))
+    def receipt(self, opened: OpenedAck, copies: tuple[str, ...] = ()) -> bytes:
+        """Return the receipt of an ack that has been recorded; of `copies` a Copy is wanted."""
+        payload = wire.encode(wire.RECEIPT, wire.Receipt(opened.ack.session_id, copies))
         tag = suite.mac(opened.state.receipt_key, "receipt mac", opened.state.transcript, payload)
         return frames.encode(Envelope("receipt", payload, mac=tag))
+
+    # Copies of LUKS headers
+
+    def open_copy(self, data: bytes, now: int) -> OpenedCopy:
+        """Authenticate a Copy by its token alone."""
+        frame = frames.decode_request(data, "copy")
+        copy: wire.Copy = wire.decode(wire.COPY, frame.payload)
+        state = unpack_ack(self._acks.open(copy.ack_token, b""))
+        suite.verify_mac(state.copy_key, frame.mac, "copy mac", state.transcript, frame.payload)
+        if copy.session_id != state.session_id:
+            raise ProtocolError(ErrorCode.NOT_AUTHENTICATED, "copy for another session")
+        if copy.device not in state.devices:
+            raise malformed("the copy is of a device that the release did not decide on")
+        _check_age(state.issued_at, ACK_LIFETIME, now)
+        return OpenedCopy(state.agent_id, copy, state)
+
+    def kept(self, opened: OpenedCopy) -> bytes:
+        """Return the answer to a Copy that has been kept."""
+        payload = wire.encode(wire.KEPT, wire.Kept(opened.copy.session_id))
+        tag = suite.mac(opened.state.kept_key, "kept mac", opened.state.transcript, payload)
+        return frames.encode(Envelope("kept", payload, mac=tag))
 
     # Checks on demand
 

@@ -18,7 +18,7 @@ from securecloud_protocol.suite import RandomSource, derive
 _SALT_BYTES = 32
 _NONCE = bytes(12)
 _SESSION = struct.Struct(">36s36s32s32s1216sQQQQ")
-_ACK = struct.Struct(">36s16s32s32s32s32s32sQQ")
+_ACK = struct.Struct(">36s16s32s32s32s32s32s32s32sQQ")
 
 
 class TokenSealer:
@@ -98,6 +98,8 @@ class AckState:
     transcript: bytes
     ack_key: bytes = field(repr=False)
     receipt_key: bytes = field(repr=False)
+    copy_key: bytes = field(repr=False)
+    kept_key: bytes = field(repr=False)
     wait_key: bytes = field(repr=False)
     wake_key: bytes = field(repr=False)
     issued_at: int
@@ -112,6 +114,8 @@ class AckState:
             self.transcript,
             self.ack_key,
             self.receipt_key,
+            self.copy_key,
+            self.kept_key,
             self.wait_key,
             self.wake_key,
             self.issued_at,
