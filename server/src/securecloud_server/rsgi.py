@@ -54,14 +54,22 @@ class RsgiAdapter:
 
     `start` is called in the worker process before the first request, with its event loop, and
     returns what is served; `stop` after the last. No body longer than `max_body` octets reaches
-    the handler.
+    the handler, or than `longer` says for its path.
     """
 
-    def __init__(self, start: Start, stop: Callable[[], None], threads: int, max_body: int) -> None:
+    def __init__(
+        self,
+        start: Start,
+        stop: Callable[[], None],
+        threads: int,
+        max_body: int,
+        longer: Mapping[str, int],
+    ) -> None:
         self._start = start
         self._stop = stop
         self._threads = threads
         self._max_body = max_body
+        self._longer = longer
         self._served = Served(_not_ready, None, {}, lambda: None)
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._pool: list[threading.Thread] = []
@@ -88,7 +96,7 @@ class RsgiAdapter:
             return
         loop = asyncio.get_running_loop()
         try:
-            body = await self._body(scope.headers, protocol, loop)
+            body = await self._body(scope, protocol, loop)
         except (RuntimeError, OSError) as error:
             _LOG.debug("a body did not arrive", extra={"cause": str(error)})
             return
@@ -129,15 +137,15 @@ class RsgiAdapter:
         return 413 if int(length[:20]) > self._max_body * _DISCARDED else None
 
     async def _body(
-        self, headers: Any, protocol: Any, loop: asyncio.AbstractEventLoop
+        self, scope: Any, protocol: Any, loop: asyncio.AbstractEventLoop
     ) -> bytes | None:
         """Return the body; None when it was too long. RuntimeError when it did not come in time."""
-        length = int(headers.get("content-length", "0"))
+        length = int(scope.headers.get("content-length", "0"))
         if length == 0:
             return b""
         late = loop.call_later(_BODY_SECONDS, protocol.response_empty, 408, _CLOSE)
         try:
-            if length <= self._max_body:
+            if length <= self._longer.get(scope.path, self._max_body):
                 return bytes(await protocol())
             async for _ in protocol:
                 pass

@@ -21,7 +21,8 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from securecloud_protocol import MAX_MESSAGE_BYTES
+from securecloud_protocol import MAX_COPY_MESSAGE_BYTES, MAX_MESSAGE_BYTES
+from securecloud_protocol.http_binding import COPY_PATH
 
 from securecloud_server import app
 from securecloud_server.domain.errors import DomainError, FieldError, Invalid
@@ -164,7 +165,8 @@ def _look_for_checks(
 
 def _adapter(settings: Settings, parent: int) -> RsgiAdapter:
     node = Node(settings, parent)
-    return RsgiAdapter(node.start, node.stop, settings.server.threads, MAX_MESSAGE_BYTES)
+    longer = {COPY_PATH: MAX_COPY_MESSAGE_BYTES}
+    return RsgiAdapter(node.start, node.stop, settings.server.threads, MAX_MESSAGE_BYTES, longer)
 
 
 def _await_shares(settings: Settings) -> None:

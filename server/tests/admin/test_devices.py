@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from securecloud_server.domain import requests as life
+from securecloud_server.domain.records import HeaderCopy
 from securecloud_server.domain.volume_states import CLOSED, IN_USE
 
 from server.tests.admin.api import ISCSI, REASON, VOLUME, Caller, fields
@@ -319,7 +320,7 @@ def test_a_refused_header_is_accepted_by_its_digest_with_a_reason(
     server.change_state(
         "data", header=old, volume_key=old, header_refused=new, volume_key_refused=None
     )
-    shown = {"digest": old.hex(), "changing": False, "refused": new.hex()}
+    shown = {"digest": old.hex(), "changing": False, "refused": new.hex(), "copy_of": None}
     assert admin.get("/devices/data")["header"] == shown
     other = admin.refused("conflict", "POST", path, {**REASON, "digest": old.hex()})
     assert new.hex() in other["detail"]
@@ -327,7 +328,7 @@ def test_a_refused_header_is_accepted_by_its_digest_with_a_reason(
     assert server.state("data").header == old
     server.change_state("data", volume_key_refused=new)
     answer = admin.call("POST", path, body)
-    assert answer.json["header"] == {"digest": new.hex(), "changing": False, "refused": None}
+    assert answer.json["header"] == {**shown, "digest": new.hex(), "refused": None}
     assert answer.headers["ETag"] == created.headers["ETag"]
     state = server.state("data")
     assert (state.header, state.volume_key, state.volume_key_refused) == (new, new, None)
@@ -336,6 +337,24 @@ def test_a_refused_header_is_accepted_by_its_digest_with_a_reason(
     assert event["details"] == {"header": new.hex(), "before": old.hex()}
     admin.refused("conflict", "POST", path, body)
     admin.refused("not_found", "POST", "/devices/none:accept-header", body)
+
+
+def test_the_copy_of_a_header_is_given_out_as_cryptsetup_takes_it(
+    server: Any, admin: Caller
+) -> None:
+    admin.put("/devices/data", BODY)
+    admin.refused("not_found", "GET", "/devices/data/header")
+    admin.refused("not_found", "GET", "/devices/none/header")
+    digest, header = b"\x01" * 32, b"LUKS\xba\xbe\x00\xff"
+    copy = HeaderCopy(server.key("data").device_id, digest, header, 1)
+    server.database.write(lambda tx: tx.header_copies.put(copy))
+    server.change_state("data", header=digest, volume_key=digest, header_kept=digest)
+    assert admin.get("/devices/data")["header"]["copy_of"] == digest.hex()
+    answer = admin.call("GET", "/devices/data/header")
+    assert answer.headers["Content-Type"] == "application/octet-stream"
+    assert answer.data == header.ljust(16 * 1024 * 1024, b"\0")
+    event = admin.items("/audit-events?action=device.header_read")[0]
+    assert (event["object"], event["details"]) == ("device:data", {"header": digest.hex()})
 
 
 def _rule() -> dict[str, Any]:

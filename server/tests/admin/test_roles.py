@@ -35,6 +35,7 @@ MATRIX: dict[str, tuple[frozenset[str], Any]] = {
     "GET /devices": (READERS, None),
     "GET /devices/<name>": (READERS, None),
     "GET /devices/<name>/evidence": (READERS, None),
+    "GET /devices/<name>/header": (EDITORS, None),
     "PUT /devices/<name>": (EDITORS, DEVICE),
     "DELETE /devices/<name>": (EDITORS, None),
     "POST /devices/<name>:clear-quarantine": (EDITORS, REASON),

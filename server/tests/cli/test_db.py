@@ -20,7 +20,7 @@ def test_a_database_of_the_first_version_is_upgraded_and_serves(installed: Insta
     with closing(sqlite3.connect(installed.database)) as database:
         database.executescript(
             "DROP TABLE key_exports; ALTER TABLE api_tokens DROP COLUMN origin;"
-            "DROP TABLE checks; DROP TABLE evidence; DROP TABLE evidence_documents;"
+            "DROP TABLE header_copies; DROP TABLE checks; DROP TABLE evidence; DROP TABLE evidence_documents;"
             "ALTER TABLE device_states DROP COLUMN volume_state;"
             "ALTER TABLE device_states DROP COLUMN volume_state_at;"
             "ALTER TABLE device_states DROP COLUMN header;"
@@ -28,6 +28,7 @@ def test_a_database_of_the_first_version_is_upgraded_and_serves(installed: Insta
             "ALTER TABLE device_states DROP COLUMN header_changing;"
             "ALTER TABLE device_states DROP COLUMN header_refused;"
             "ALTER TABLE device_states DROP COLUMN volume_key_refused;"
+            "ALTER TABLE device_states DROP COLUMN header_kept;"
             "DELETE FROM schema_version WHERE version > 1"
         )
     foreseen = installed.json("db", "upgrade", "--check")

@@ -7,7 +7,7 @@ import pytest
 from securecloud_server.domain.errors import Conflict, NotFound
 from securecloud_server.domain.keys import KeyLife
 from securecloud_server.domain.ports import Transaction
-from securecloud_server.domain.records import DeviceState, Session
+from securecloud_server.domain.records import DeviceState, HeaderCopy, Session
 from securecloud_server.storage.database import SqlDatabase
 
 from server.tests.storage.records import (
@@ -170,6 +170,20 @@ def test_a_device_starts_with_an_empty_state_and_takes_state_and_keys_with_it(
         assert tx.keys.lives(["dev-1"]) == {}
     with pytest.raises(NotFound):
         database.write(lambda tx: tx.devices.put_state(state))
+
+
+def test_the_last_copy_of_a_header_stays_until_its_device_goes(database: SqlDatabase) -> None:
+    add(database, "devices", DEVICE)
+    first = HeaderCopy("dev-1", b"1" * 32, b"\x00header\xff", 7)
+    last = replace(first, digest=b"2" * 32, header=b"LUKS\xba\xbe" * 100_000, kept_at=8)
+    for copy in (first, last):
+        database.write(lambda tx, copy=copy: tx.header_copies.put(copy))
+        with database.read() as tx:
+            assert tx.header_copies.get("dev-1") == copy
+            assert tx.header_copies.get("dev-2") is None
+    database.write(lambda tx: tx.devices.delete("web1-data"))
+    with database.read() as tx:
+        assert tx.header_copies.get("dev-1") is None
 
 
 def test_the_key_in_use_is_the_one_that_was_activated_last(database: SqlDatabase) -> None:

@@ -16,6 +16,7 @@ from securecloud_server.domain.records import (
     DeviceState,
     EnrolmentTokenRecord,
     Governed,
+    HeaderCopy,
     Key,
     KeyExport,
     KeyRequest,
@@ -97,6 +98,16 @@ class DeviceStore(Store[Device], Protocol):
 
     def put_state(self, state: DeviceState) -> None:
         """Overwrite the state."""
+
+
+class HeaderCopyStore(Protocol):
+    """The last copy of each device's LUKS header, by device id."""
+
+    def get(self, device_id: str) -> HeaderCopy | None:
+        """Return the device's, or None."""
+
+    def put(self, copy: HeaderCopy) -> None:
+        """Insert or overwrite the device's."""
 
 
 class KeyStoreRecords(Protocol):
@@ -203,6 +214,7 @@ class Transaction(Protocol):
     groups: Store[DeviceGroup]
     policies: PolicyStore
     devices: DeviceStore
+    header_copies: HeaderCopyStore
     keys: KeyStoreRecords
     requests: KeyRequestStore
     exports: KeyExportStore

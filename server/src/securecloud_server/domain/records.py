@@ -85,7 +85,8 @@ class DeviceState:
 
     `header` is the digest of the LUKS2 header that it opens with, and `volume_key` what stands for
     the volume key in it: the one that counts while the machine may be changing key slots. The
-    refused ones are of the header that was presented last and did not fit.
+    refused ones are of the header that was presented last and did not fit. Of the header
+    `header_kept` there is a copy.
     """
 
     device_id: str
@@ -102,6 +103,17 @@ class DeviceState:
     header_changing: bool = False
     header_refused: bytes | None = None
     volume_key_refused: bytes | None = None
+    header_kept: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderCopy:
+    """The octets of a device's LUKS header, whose SHA-256 is `digest`."""
+
+    device_id: str
+    digest: bytes
+    header: bytes = field(repr=False)
+    kept_at: int
 
 
 @dataclass(frozen=True, slots=True)

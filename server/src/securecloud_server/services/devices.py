@@ -42,6 +42,9 @@ class DeviceReport:
     effective_policy: str
 
 
+HEADER_AREA = 16 * 1024 * 1024
+"""What LUKS2 takes up before the data, unless told otherwise; shorter files are refused."""
+
 _DIGEST = re.compile("[0-9a-f]{64}")
 _WHY_IN_USE = {
     RELEASED: "its key went to agent {!r}, which has not said yet what became of it",
@@ -215,6 +218,20 @@ class DeviceService:
             return _reports(tx, [device])[0]
 
         return self._ports.database.write(work)
+
+    def header(self, actor: Actor, name: str) -> bytes:
+        """Return the copy of the device's LUKS header, as `cryptsetup luksHeaderRestore` takes it:
+        with zeros up to the end of the area that cryptsetup reserves.
+        """
+        authorize(actor, Privilege.MANAGE_KEYS)
+
+        def work(tx: Transaction) -> bytes:
+            device = found(tx.devices.get(name), "device", name)
+            copy = found(tx.header_copies.get(device.device_id), "copy of the LUKS header of", name)
+            log(tx, actor, "device.header_read", f"device:{name}", {"header": copy.digest.hex()})
+            return copy.header
+
+        return self._ports.database.write(work).ljust(HEADER_AREA, b"\0")
 
     def accept_header(self, actor: Actor, name: str, digest: str, reason: str) -> DeviceReport:
         """Expect from now on the LUKS header that was refused last, whose `digest` is given."""

@@ -15,6 +15,7 @@ from securecloud_server.domain.ports import Clock, Database, RandomSource, Trans
 from securecloud_server.domain.records import Actor, Agent, AuditEvent
 from securecloud_server.services.checks import last_check
 from securecloud_server.services.exchange_ack import Acknowledgement
+from securecloud_server.services.exchange_copies import HeaderCopies
 from securecloud_server.services.exchange_identities import Identities, Refused, refusing
 from securecloud_server.services.exchange_release import Release
 from securecloud_server.services.exchange_situation import (
@@ -47,7 +48,7 @@ def _nobody(*_words: str) -> None:
 
 
 class ExchangeService:
-    """Answers Hello, Evidence and Ack. Raises ProtocolError; `detail` is for the log only.
+    """Answers Hello, Evidence, Ack and Copy. Raises ProtocolError; `detail` is for the log only.
 
     `source` is always the address that the message came from. Of each device's evidence the last
     `history` documents are kept.
@@ -71,6 +72,7 @@ class ExchangeService:
         self._times = times
         self._release = Release(database, keystores, responder, random, times, history, observe)
         self._acknowledgement = Acknowledgement(database, responder, acknowledged)
+        self._copies = HeaderCopies(database, responder)
 
     def hello(self, data: bytes, source: str) -> bytes:
         """Return the Challenge: which devices, and which facts their policies need."""
@@ -85,6 +87,11 @@ class ExchangeService:
         """Record what became of the keys; return the Receipt."""
         now = int(self._clock())
         return refusing(self._database, lambda: self._acknowledgement.answer(data, source, now))
+
+    def copy(self, data: bytes, source: str) -> bytes:
+        """Keep a copy of a LUKS header; return the Kept."""
+        now = int(self._clock())
+        return refusing(self._database, lambda: self._copies.answer(data, source, now))
 
     def _hello(self, data: bytes, source: str) -> bytes:
         with self._database.read() as tx:

@@ -44,13 +44,14 @@ class Acknowledgement:
     def answer(self, data: bytes, source: str, now: int) -> bytes:
         """Authenticate, record everything once and in one transaction, answer."""
         opened = self._responder.open_ack(data, now)
-        self._database.write(lambda tx: _record(tx, opened, source, now))
+        copies = self._database.write(lambda tx: _record(tx, opened, source, now))
         for result in opened.ack.results:
             self._observed(result.result)
-        return self._responder.receipt(opened)
+        return self._responder.receipt(opened, copies)
 
 
-def _record(tx: Transaction, opened: OpenedAck, source: str, now: int) -> None:
+def _record(tx: Transaction, opened: OpenedAck, source: str, now: int) -> tuple[str, ...]:
+    """Return the devices of whose LUKS headers a copy is wanted."""
     agent = tx.agents.by_id(opened.agent_id)
     if agent is None or agent.state != "active":
         raise ProtocolError(ErrorCode.NOT_AUTHENTICATED, "the agent is gone or retired")
@@ -61,8 +62,12 @@ def _record(tx: Transaction, opened: OpenedAck, source: str, now: int) -> None:
         situation = observe(tx, agent, tuple(results))
     except ProtocolError as error:
         raise Refused(error.code, _refusal(report, error.detail)) from None
-    for view in situation.views:
-        _record_device(tx, report, view, results[view.device.name])
+    wanted = [
+        view.device.name
+        for view in situation.views
+        if _record_device(tx, report, view, results[view.device.name])
+    ]
+    return tuple(wanted)
 
 
 def _acknowledge_once(tx: Transaction, report: Report) -> None:
@@ -76,7 +81,8 @@ def _acknowledge_once(tx: Transaction, report: Report) -> None:
 
 def _record_device(
     tx: Transaction, report: Report, view: DeviceView, result: wire.AckResult
-) -> None:
+) -> bool:
+    """Return whether a copy of its LUKS header is wanted."""
     problem, unconfirmed = None, view.state.lineage_next
     wrong = _wrong_volume(view, result)
     released = unconfirmed is not None and unconfirmed.startswith(
@@ -96,6 +102,7 @@ def _record_device(
     if state != view.state:
         tx.devices.put_state(state)
     tx.audit.append(audit.acknowledged(report.actor, report.opened, result, problem))
+    return result.result in _IN_USE and headers.lacks_copy(state)
 
 
 def _wrong_volume(view: DeviceView, result: wire.AckResult) -> str | None:

@@ -58,3 +58,15 @@ def in_use(state: DeviceState, found: wire.LuksHeader, *, released: bool) -> Dev
         header_refused=None,
         volume_key_refused=None,
     )
+
+
+def lacks_copy(state: DeviceState) -> bool:
+    """Say whether a copy of the expected header is wanted; not of one that is about to change."""
+    return (
+        state.header is not None and not state.header_changing and state.header_kept != state.header
+    )
+
+
+def kept(state: DeviceState, digest: bytes) -> DeviceState:
+    """Return the state when there is a copy of the header with this digest."""
+    return replace(state, header_kept=digest)

@@ -107,6 +107,16 @@ DEVICE_STATES = Table(
     _flag("header_changing"),
     _octets("header_refused"),
     _octets("volume_key_refused"),
+    _octets("header_kept"),
+)
+
+HEADER_COPIES = Table(
+    "header_copies",
+    METADATA,
+    _text("device_id", key=True),
+    _octets("digest"),
+    _octets("header"),
+    _integer("kept_at"),
 )
 
 KEYS = Table(

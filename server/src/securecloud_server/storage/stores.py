@@ -14,6 +14,7 @@ from securecloud_server.domain.records import (
     DeviceGroup,
     DeviceState,
     EnrolmentTokenRecord,
+    HeaderCopy,
     Key,
     KeyRequest,
     PolicyText,
@@ -207,6 +208,22 @@ class _StateStore(TableStore[DeviceState]):
 
     def of(self, device_ids: Sequence[str]) -> list[DeviceState]:
         return self._in("device_id", device_ids)
+
+
+_HEADER_COPIES = RecordTable("header copy", HeaderCopy, schema.HEADER_COPIES, "device_id")
+
+
+class SqlHeaderCopies(TableStore[HeaderCopy]):
+    """The last copy of each device's LUKS header."""
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(runner, _HEADER_COPIES)
+
+    def put(self, copy: HeaderCopy) -> None:
+        """Insert or overwrite the device's."""
+        row = _HEADER_COPIES.row(copy)
+        if not self._runner.change(_HEADER_COPIES.update, {**row, "where_key": copy.device_id}):
+            self._runner.change(_HEADER_COPIES.insert, row)
 
 
 _UPDATE_KEY = update(schema.KEYS).where(

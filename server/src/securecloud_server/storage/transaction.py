@@ -23,6 +23,7 @@ class SqlTransaction:
         self.groups: ports.Store[DeviceGroup] = stores.groups(runner)
         self.policies: ports.PolicyStore = stores.SqlPolicies(runner)
         self.devices: ports.DeviceStore = stores.SqlDevices(runner)
+        self.header_copies: ports.HeaderCopyStore = stores.SqlHeaderCopies(runner)
         self.keys: ports.KeyStoreRecords = stores.SqlKeys(runner)
         self.requests: ports.KeyRequestStore = stores.SqlKeyRequests(runner)
         self.exports: ports.KeyExportStore = SqlKeyExports(runner)

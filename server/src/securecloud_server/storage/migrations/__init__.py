@@ -13,6 +13,7 @@ from securecloud_server.storage.migrations import (
     m0004_checks,
     m0005_key_exports,
     m0006_headers,
+    m0007_header_copies,
 )
 
 MIGRATIONS: dict[int, ModuleType] = {
@@ -22,6 +23,7 @@ MIGRATIONS: dict[int, ModuleType] = {
     4: m0004_checks,
     5: m0005_key_exports,
     6: m0006_headers,
+    7: m0007_header_copies,
 }
 LATEST = max(MIGRATIONS)
 

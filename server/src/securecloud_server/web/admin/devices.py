@@ -26,6 +26,8 @@ from securecloud_server.web.admin.models import (
 )
 from securecloud_server.web.auth import caller
 
+_OCTETS = "application/octet-stream"
+
 
 class Iscsi(Body):
     """A disk behind the network (RFC 7143), which the agent connects to first."""
@@ -75,6 +77,9 @@ class Header(BaseModel):
     )
     refused: str | None = Field(
         description="the header that was presented last and refused; see `:accept-header`"
+    )
+    copy_of: str | None = Field(
+        description="the header of which the server has a copy; see `/devices/{name}/header`"
     )
 
 
@@ -158,11 +163,12 @@ def show(report: DeviceReport) -> Device:
 def _header(state: DeviceState) -> Header | None:
     if state.header is None:
         return None
-    refused = state.header_refused
+    refused, kept = state.header_refused, state.header_kept
     return Header(
         digest=state.header.hex(),
         changing=state.header_changing,
         refused=refused.hex() if refused else None,
+        copy_of=kept.hex() if kept else None,
     )
 
 
@@ -205,6 +211,14 @@ def devices(api: APIBlueprint, service: DeviceService) -> APIBlueprint:
     def clear_quarantine(path: Name, body: Reason) -> Response:
         report = service.clear_quarantine(caller(), path.name, body.reason)
         return answer(show(report), tag(report.device), complete=False)
+
+    @api.get(
+        "/devices/<name>/header",
+        summary="The copy of its LUKS header",
+        responses={200: {"content": {_OCTETS: {"schema": {"type": "string"}}}}},
+    )
+    def get_device_header(path: Name) -> Response:
+        return Response(service.header(caller(), path.name), mimetype=_OCTETS)
 
     @api.post(
         "/devices/<string:name>:accept-header",

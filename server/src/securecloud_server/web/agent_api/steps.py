@@ -13,6 +13,7 @@ from securecloud_protocol.envelope import encode_error
 from securecloud_protocol.errors import ErrorCode, ProtocolError
 from securecloud_protocol.http_binding import (
     ACK_PATH,
+    COPY_PATH,
     ENROL_PATH,
     EVIDENCE_PATH,
     HELLO_PATH,
@@ -31,7 +32,7 @@ Step = Callable[[bytes, str], bytes]
 
 
 class Exchange(Protocol):
-    """The three steps of an exchange."""
+    """The three steps of an exchange, and what may follow."""
 
     def hello(self, data: bytes, source: str) -> bytes:
         """Return the Challenge."""
@@ -41,6 +42,9 @@ class Exchange(Protocol):
 
     def ack(self, data: bytes, source: str) -> bytes:
         """Return the Receipt."""
+
+    def copy(self, data: bytes, source: str) -> bytes:
+        """Return the Kept."""
 
 
 class Enrolment(Protocol):
@@ -74,6 +78,7 @@ def agent_api(exchange: Exchange, enrolment: Enrolment, counters: Counters) -> H
         HELLO_PATH: {"POST": ("hello", exchange.hello)},
         EVIDENCE_PATH: {"POST": ("evidence", exchange.evidence)},
         ACK_PATH: {"POST": ("ack", exchange.ack)},
+        COPY_PATH: {"POST": ("copy", exchange.copy)},
     }
 
     def handle(request: Request) -> Answer:
