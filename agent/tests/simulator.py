@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from securecloud_protocol import messages as wire
@@ -52,6 +53,7 @@ class Device:
     version: int = 1
     successor: bytes | None = None
     header: wire.LuksHeader | None = None
+    copy: bytes | None = None
     previous: bytes | None = None
     next: bytes | None = None
 
@@ -106,6 +108,7 @@ class Management:
             ("POST", "/agent/v1/hello"): self._hello,
             ("POST", "/agent/v1/evidence"): self._evidence,
             ("POST", "/agent/v1/ack"): self._ack,
+            ("POST", "/agent/v1/copy"): self._copy,
         }[method, path]
         with self._lock:
             return route(body)
@@ -217,7 +220,25 @@ class Management:
                 device.header = result.header
             if result.luks_uuid and device.volume is not None and result.result != "failed":
                 device.volume = _pinned(device.volume, result.luks_uuid)
-        return self.responder.receipt(opened)
+        wanted = [each.device for each in opened.ack.results if self._lacks_copy(each)]
+        return self.responder.receipt(opened, tuple(wanted))
+
+    def _lacks_copy(self, result: wire.AckResult) -> bool:
+        device = self.devices[result.device]
+        return (
+            result.header is not None
+            and device.header == result.header
+            and not device.header.changing
+            and (device.copy is None or sha256(device.copy).digest() != device.header.digest)
+        )
+
+    def _copy(self, body: bytes) -> bytes:
+        opened = self.responder.open_copy(body, self._now())
+        device = self.devices[opened.copy.device]
+        if device.header is None or sha256(opened.copy.header).digest() != device.header.digest:
+            raise ProtocolError(ErrorCode.STALE, "another header")
+        device.copy = opened.copy.header
+        return self.responder.kept(opened)
 
     def _wait(self, body: bytes) -> bytes:
         opened = self.responder.open_wait(body, self._now())

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from securecloud_agent.state.memory import Memory
 from securecloud_agent.volumes.header import COPY_BYTES
 from securecloud_agent.volumes.source import header_on
+from securecloud_protocol.errors import ErrorCode
 from securecloud_protocol.transcript import volume_key_digest
 
 from .test_rotation import opens, reboot, unlock
@@ -145,3 +147,43 @@ def test_while_key_slots_change_the_volume_key_counts(home, device, source, caps
     assert unlock(home, capsys)[0] == 0
     assert device.header == header_on(source)
     assert not device.header.changing
+
+
+def test_the_server_gets_a_copy_that_cryptsetup_restores(
+    home, device, listener, source, tmp_path, capsys
+):
+    area = dump(source)["keyslots"]["0"]["area"]
+    end = int(area["offset"]) + int(area["size"])
+    whole = source.read_bytes()[:COPY_BYTES]
+    assert device.copy == whole[:end]
+    with source.open("r+b") as file:
+        file.write(os.urandom(end))
+    backup = tmp_path / "backup"
+    command = ["cryptsetup", "luksHeaderRestore", "--batch-mode", f"--header-backup-file={backup}"]
+    backup.write_bytes(device.copy)
+    short = subprocess.run([*command, str(source)], capture_output=True, check=False)
+    assert short.returncode != 0, "shorter than the header's area"
+    # As the server gives it out.
+    backup.write_bytes(device.copy.ljust(COPY_BYTES, b"\0"))
+    subprocess.run([*command, str(source)], capture_output=True, check=True)
+    assert header_on(source) == device.header
+    reboot(home)
+    assert unlock(home, capsys)[0] == 0
+    assert listener.requests.count(("POST", "/agent/v1/copy")) == 1, "the server has it already"
+
+
+def test_a_rotation_ends_with_a_new_copy(home, device, management, source, capsys):
+    device.successor = os.urandom(64)
+    unlock(home, capsys)
+    assert hashlib.sha256(device.copy).digest() == device.header.digest == header_on(source).digest
+
+
+def test_a_copy_that_cannot_be_sent_is_asked_for_again(home, enrolled, device, listener, capsys):
+    listener.faults = [None, None, None, ErrorCode.INTERNAL]
+    status, _, err = unlock(home, capsys)
+    assert status == 0
+    assert "the server has no copy of its LUKS header" in err
+    assert device.copy is None
+    reboot(home)
+    unlock(home, capsys)
+    assert hashlib.sha256(device.copy).digest() == device.header.digest

@@ -338,7 +338,7 @@ def test_other_server_is_asked_when_the_first_is_away(
     home.configure(listener.url, spare.url)
     listener.faults = ["drop"]
     assert unlock(home, capsys)[0] == 0
-    assert spare.requests[-1] == ("POST", "/agent/v1/ack")
+    assert spare.requests[-2:] == [("POST", "/agent/v1/ack"), ("POST", "/agent/v1/copy")]
     assert home.status()["server"] == spare.url
 
 
@@ -360,7 +360,7 @@ def test_ack_goes_to_another_server_when_the_first_died(
     listener.faults = [None, None, *["drop"] * 9]
     assert unlock(home, capsys)[0] == 0
     assert len(management.acks) == 1
-    assert spare.requests == [("POST", "/agent/v1/ack")]
+    assert spare.requests == [("POST", "/agent/v1/ack"), ("POST", "/agent/v1/copy")]
 
 
 def test_stranger_with_a_good_certificate_is_not_trusted(

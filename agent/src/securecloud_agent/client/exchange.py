@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from securecloud_protocol.agent import Exchange, Waiting
 from securecloud_protocol.envelope import decode
 from securecloud_protocol.errors import ErrorCode, ProtocolError
-from securecloud_protocol.http_binding import ACK_PATH, EVIDENCE_PATH, HELLO_PATH
+from securecloud_protocol.http_binding import ACK_PATH, COPY_PATH, EVIDENCE_PATH, HELLO_PATH
 from securecloud_protocol.messages import (
+    MAX_HEADER_BYTES,
     AckResult,
     ChallengeCore,
     EvidenceBody,
@@ -21,6 +22,7 @@ from securecloud_agent.client.failures import UnreachableError, explain
 from securecloud_agent.client.race import first
 from securecloud_agent.client.tls import Deadline
 from securecloud_agent.decide.schedule import backoff
+from securecloud_agent.errors import warned
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -84,10 +86,12 @@ class Session:
         deadline: Deadline,
         pause: Callable[[float], None],
         chance: Callable[[], float],
+        copy_of: Callable[[str], bytes | None],
     ) -> None:
         """Tell what became of the devices; the same message again until the server has it.
 
-        Any server may take it: it is bound to the exchange, not to the connection.
+        Any server may take it: it is bound to the exchange, not to the connection. Where it lacks
+        the LUKS header of a device, it gets what `copy_of` returns.
         """
         message = self._exchange.ack(results)
         limit = deadline.within(_ACK_SECONDS)
@@ -96,7 +100,9 @@ class Session:
         try:
             for attempt in range(_ACK_ATTEMPTS):
                 try:
-                    return self._send_ack(connections[attempt % len(connections)], message, attempt)
+                    connection = connections[attempt % len(connections)]
+                    wanted = self._send_ack(connection, message, attempt)
+                    return self._send_copies(connection, wanted, copy_of)
                 except UnreachableError:
                     if attempt == _ACK_ATTEMPTS - 1:
                         raise
@@ -105,15 +111,31 @@ class Session:
             for connection in connections:
                 connection.close()
 
-    def _send_ack(self, connection: Connection, message: bytes, attempt: int) -> None:
+    def _send_ack(self, connection: Connection, message: bytes, attempt: int) -> tuple[str, ...]:
         answer = connection.request("POST", ACK_PATH, message)
         try:
             decode(answer, "receipt")
-            self._exchange.receipt(answer)
+            return self._exchange.receipt(answer)
         except ProtocolError as error:
             if error.code is ErrorCode.REPLAYED and (attempt or connection.resent):
-                return
+                return ()
             raise explain(error, connection.url, "acknowledgement") from None
+
+    def _send_copies(
+        self, connection: Connection, devices: Sequence[str], copy_of: Callable[[str], bytes | None]
+    ) -> None:
+        """Send what the server asks for; what fails is asked for again with the next Receipt."""
+        for device in devices:
+            with warned(f"{device}: the server has no copy of its LUKS header"):
+                header = copy_of(device)
+                if header is None or len(header) > MAX_HEADER_BYTES:
+                    continue
+                message = self._exchange.copy(device, header)
+                answer = connection.request("POST", COPY_PATH, message)
+                try:
+                    self._exchange.kept(answer)
+                except ProtocolError as error:
+                    raise explain(error, connection.url, "copy of a header") from None
 
     def close(self) -> None:
         """End the connection."""

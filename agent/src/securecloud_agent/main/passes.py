@@ -302,13 +302,19 @@ class _Pass:
             for each in failed([device], error)
         )
 
+    def _header_copy(self, device: str) -> bytes | None:
+        known = self._memory.device(device)
+        return None if known is None else self._volumes.header_copy(known.source, known.iscsi)
+
     def _acknowledge(self, session: Session, results: Sequence[AckResult]) -> None:
         if not results:
             return
         clocks, reports = self._agent.clocks, self._agent.reports()
         deadline = Deadline(self._until_an_end(_ACK_SECONDS), clocks.monotonic)
         try:
-            session.acknowledge(tuple(results), deadline, clocks.pause, clocks.chance)
+            session.acknowledge(
+                tuple(results), deadline, clocks.pause, clocks.chance, self._header_copy
+            )
         except (RefusedError, UnreachableError) as error:
             warn(f"the server could not be told what was done: {error}")
             reports.keep(results)

@@ -86,6 +86,17 @@ def look_at(path: Path, run: Runner, slots: Collection[str] = ()) -> Sight:
 
 def header_on(path: Path, slots: Collection[str] = ()) -> "LuksHeader | None":
     """Return what the server knows the LUKS header on `path` by, if one can be seen there."""
+    sight = _header_on(path, slots)
+    return sight.luks_header if sight is not None else None
+
+
+def header_copy(path: Path) -> bytes | None:
+    """Return the LUKS header on `path`, all that its digest is over, if one can be seen there."""
+    sight = _header_on(path, ())
+    return sight.header[: used_bytes(sight.header)] if sight is not None else None
+
+
+def _header_on(path: Path, slots: Collection[str]) -> Sight | None:
     try:
         found = path.stat()
         if not (stat.S_ISBLK(found.st_mode) or stat.S_ISREG(found.st_mode)):
@@ -93,7 +104,7 @@ def header_on(path: Path, slots: Collection[str] = ()) -> "LuksHeader | None":
         with path.open("rb", buffering=0) as file:
             if _read(file.fileno(), 0, len(MAGIC)) != MAGIC:
                 return None
-            return _luks_on(file.fileno(), 0, slots).luks_header
+            return _luks_on(file.fileno(), 0, slots)
     except OSError:
         return None
 

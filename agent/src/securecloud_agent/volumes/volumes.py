@@ -11,7 +11,7 @@ from securecloud_agent.errors import AgentError, warned
 from securecloud_agent.volumes import dead, filesystem
 from securecloud_agent.volumes.cryptsetup import Cryptsetup
 from securecloud_agent.volumes.kernel import Mapping
-from securecloud_agent.volumes.source import Sight, header_on, look_at
+from securecloud_agent.volumes.source import Sight, header_copy, header_on, look_at
 from securecloud_agent.volumes.trouble import VolumeError
 from securecloud_agent.volumes.work import VERIFIED, Locked, Tools, Work, mapped_path, mapper_name
 
@@ -95,6 +95,12 @@ class Volumes:
         if iscsi is not None and not self.is_connected(iscsi):
             return None
         return header_on(Path(source), self._tools.rotations.slots(device))
+
+    def header_copy(self, source: str, iscsi: "IscsiTarget | None") -> bytes | None:
+        """Return a copy of the LUKS header on `source`, if it can be seen now."""
+        if iscsi is not None and not self.is_connected(iscsi):
+            return None
+        return header_copy(Path(source))
 
     def _is_there(self, state: State, iscsi: "IscsiTarget", source: str | None) -> bool:
         there = state is not State.CLOSED or (source is not None and Path(source).exists())
