@@ -335,8 +335,15 @@ def test_a_backup_of_an_older_schema_is_brought_up_to_date(
     with closing(sqlite3.connect(vault.file.parent / "securecloud.db")) as database:
         database.executescript(
             "DROP TABLE key_exports; ALTER TABLE api_tokens DROP COLUMN origin;"
-            "DROP TABLE checks; ALTER TABLE device_states DROP COLUMN volume_state;"
+            "DROP TABLE header_copies; DROP TABLE checks;"
+            "ALTER TABLE device_states DROP COLUMN volume_state;"
             "ALTER TABLE device_states DROP COLUMN volume_state_at;"
+            "ALTER TABLE device_states DROP COLUMN header;"
+            "ALTER TABLE device_states DROP COLUMN volume_key;"
+            "ALTER TABLE device_states DROP COLUMN header_changing;"
+            "ALTER TABLE device_states DROP COLUMN header_refused;"
+            "ALTER TABLE device_states DROP COLUMN volume_key_refused;"
+            "ALTER TABLE device_states DROP COLUMN header_kept;"
             "DELETE FROM schema_version WHERE version > 2; VACUUM"
         )
     _packed(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from securecloud_server.domain.errors import Conflict, Unavailable
+from securecloud_server.domain.records import HeaderCopy
 from securecloud_server.storage import migrations
 from securecloud_server.storage.database import SqlDatabase, make_engine, open_database
 from securecloud_server.storage.schema import DEVICE_STATES, METADATA, SERVER_IDENTITY
@@ -26,6 +27,7 @@ def filled(database: SqlDatabase) -> SqlDatabase:
         for store, _, record in STORES:
             getattr(tx, store).add(record)
         tx.keys.put(KEY)
+        tx.header_copies.put(HeaderCopy(KEY.device_id, b"d" * 32, b"LUKS\xba\xbe\x00", 1))
         tx.evidence.keep(SIGHTING, '{"facts": "ü"}', 5)
         for number in range(700):
             tx.audit.append(event(number))
@@ -68,6 +70,9 @@ def test_everything_is_in_it_and_comes_back(
     assert after == before
     assert all(len(rows) > 0 for name, rows in after.items() if name not in {"sessions", "checks"})
     assert (states[0] == states[1]) is keep_lineages
+    with target.connect() as connection:
+        changing = connection.execute(select(DEVICE_STATES.c.header_changing)).scalars().all()
+    assert set(changing) == {not keep_lineages}, "the machines' headers may be ahead of these"
     assert ("None" in states[1][0] and "llll" not in states[1][0]) is not keep_lineages
     url = str(target.url.render_as_string(hide_password=False))
     restored = open_database(url, sign, lambda: 1_800_000_001.0)
