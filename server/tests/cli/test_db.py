@@ -20,7 +20,8 @@ def test_a_database_of_the_first_version_is_upgraded_and_serves(installed: Insta
     with closing(sqlite3.connect(installed.database)) as database:
         database.executescript(
             "DROP TABLE key_exports; ALTER TABLE api_tokens DROP COLUMN origin;"
-            "DROP TABLE header_copies; DROP TABLE checks; DROP TABLE evidence; DROP TABLE evidence_documents;"
+            "DROP TABLE header_copies; DROP TABLE checks;"
+            "DROP TABLE evidence; DROP TABLE evidence_documents;"
             "ALTER TABLE device_states DROP COLUMN volume_state;"
             "ALTER TABLE device_states DROP COLUMN volume_state_at;"
             "ALTER TABLE device_states DROP COLUMN header;"

@@ -101,7 +101,7 @@ def test_what_is_done_already_is_not_waited_for(replay):
 
 @pytest.mark.parametrize("after", [KEY, {**KEY, "version": 2, "state": "deactivated"}])
 def test_what_was_given_up_meanwhile_is_no_success(replay, after):
-    waiting, _ = rotation(replay, [REPLACED, after])
+    waiting = rotation(replay, [REPLACED, after])[0]
     with pytest.raises(WrongState, match=r"was given up meanwhile: it is version"):
         waiting.wait(REPLACED, 10)
 
