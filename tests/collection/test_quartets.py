@@ -114,7 +114,7 @@ def test_management_server(play: Play, tmp_path: Path) -> None:
     assert_quartet(results["change"])
 
 
-def test_keystore_and_server_backup(play: Play, tmp_path: Path) -> None:
+def test_keystore_server_backup_and_server_restore(play: Play, tmp_path: Path) -> None:
     """A server of its own, whose master key was just replaced in its settings."""
     server = LiveServer(tmp_path)
     server.prepare()
@@ -124,6 +124,10 @@ def test_keystore_and_server_backup(play: Play, tmp_path: Path) -> None:
     for words, stdin in ((("configure",), json.dumps(settings)), (("init",), "")):
         done = server.cli(*words, "--json", stdin=stdin)
         assert done.returncode == 0, done.stderr
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere = LiveServer(tmp_path / "elsewhere")
+    done = elsewhere.cli("configure", "--json", stdin=json.dumps(elsewhere.settings()))
+    assert done.returncode == 0, done.stderr
     key = pyrage.x25519.Identity.generate()
     results = play(
         "quartets/keystore.yml",
@@ -131,11 +135,15 @@ def test_keystore_and_server_backup(play: Play, tmp_path: Path) -> None:
         command=str(BIN / "securecloud-server"),
         config=str(server.config),
         recipient=str(key.to_public()),
+        elsewhere=str(elsewhere.config),
+        identity=str(key),
     )
     for quartet in results.values():
         assert_quartet(quartet)
     assert [each["renewed"] for each in results["rewrap"]] == [1, 1, 0, 0]
     assert [each.get("keys") for each in results["rewrap"]] == [None, 0, 0, None]
+    assert results["restore"][1]["server_id"] == results["backup"][1]["server_id"]
+    assert elsewhere.cli("doctor").returncode == 0
     assert b"securecloud.db" in pyrage.decrypt((tmp_path / "backup.age").read_bytes(), [key])
 
 
