@@ -52,7 +52,8 @@ def test_a_full_disk_is_named_and_afterwards_all_is_well(file: Path) -> None:
     append(database)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size // 4, hard))
+    log = file.with_name(f"{file.name}-wal")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size, hard))
     try:
         with pytest.raises(Unavailable, match="disk"):
             append(database)
