@@ -169,6 +169,12 @@ def test_a_huge_body_is_refused_before_it_is_read(server: LiveServer) -> None:
         assert server.request(method, path, {"description": "x" * 300_000}).status == 413
 
 
+@pytest.mark.parametrize(("octets", "status"), [(1_000_000, 400), (1_100_000, 413)])
+def test_a_copy_of_a_header_may_be_longer(server: LiveServer, octets: int, status: int) -> None:
+    reply = server.request("POST", "/agent/v1/copy", {"description": "x" * octets})
+    assert reply.status == status
+
+
 def test_strangers_learn_a_closed_code_and_nothing_else(server: LiveServer) -> None:
     reply = server.request("POST", "/agent/v1/hello", {"v": 1, "type": "hello"}, token=None)
     assert reply.status == 400
