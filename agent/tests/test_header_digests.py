@@ -5,13 +5,16 @@ import hashlib
 import json
 import os
 import subprocess
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from securecloud_agent.main import claims
 from securecloud_agent.state.memory import Memory
 from securecloud_agent.volumes.header import COPY_BYTES
 from securecloud_agent.volumes.source import header_on
+from securecloud_agent.volumes.volumes import Volumes
 from securecloud_protocol.errors import ErrorCode
 from securecloud_protocol.transcript import volume_key_digest
 
@@ -65,6 +68,20 @@ def test_one_that_is_not_sound_is_known_by_all_that_it_may_take_up(source, place
     found = header_on(source)
     assert found.digest == hashlib.sha256(source.read_bytes()[:COPY_BYTES]).digest()
     assert found.volume_key is None
+
+
+def test_a_disk_that_does_not_answer_keeps_nobody_from_their_keys(
+    home, management, source, monkeypatch, capsys
+):
+    """It is compared when it is opened."""
+    stuck = threading.Event()
+    monkeypatch.setattr(claims, "_DISK_SECONDS", 0.1)
+    monkeypatch.setattr(Volumes, "header", lambda *_: stuck.wait(60))
+    reboot(home)
+    _, result, _ = unlock(home, capsys)
+    stuck.set()
+    assert claimed(management) is None
+    assert result["devices"][0]["volume"] == "verified"
 
 
 def test_what_is_no_header_has_none(tmp_path, blank_file):

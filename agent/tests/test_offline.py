@@ -251,7 +251,7 @@ def test_a_renewal_that_brings_no_key_leaves_what_is_sealed(granted, clock, monk
     before = sealed_file(granted).read_bytes()
     clock.time += 2 * HOUR
     monkeypatch.setattr(
-        "securecloud_agent.main.passes.claim", lambda observed, renew: "check" if renew else "key"
+        "securecloud_agent.main.claims.claim", lambda observed, renew: "check" if renew else "key"
     )
     assert make_pass(granted, ()).outcomes[0].code == "checked"
     assert sealed_file(granted).read_bytes() == before

@@ -125,6 +125,21 @@ def test_a_server_that_was_set_back_into_the_rotation_is_told_once_more(
     assert is_whole(device, source, old)
 
 
+def test_what_the_successor_opened_is_told_with_its_version_though_no_slot_can_be_written(
+    home, device, management, source, old, capsys
+):
+    unlock(home, capsys)
+    new = device.key
+    device.key, device.version, device.successor = old, 1, new
+    device.volume = replace(device.volume, read_only=True)
+    reboot(home)
+    _, result, _ = unlock(home, capsys)
+    assert result["devices"][0]["volume"] == "verified"
+    assert management.acks[-1].results[0].key_version == 2
+    assert (device.key, device.version) == (new, 2)
+    assert Memory(home.state).device("data").key_version == 2
+
+
 def test_a_server_that_was_set_back_before_the_rotation_is_noticed(
     home, device, source, old, capsys
 ):

@@ -147,6 +147,7 @@ def build(
         admin=administration(
             Ports(database, clock, random),
             in_front,
+            keystores,
             AgeSealer(),
             responder.fingerprint,
             settings.policy.approval_lifetime,

@@ -21,6 +21,7 @@ from securecloud_server.web.http import Answer, Handler, HeldHandler, Request
 _LOG = logging.getLogger("securecloud.http")
 _CLOSE = [("connection", "close")]
 _BODY_SECONDS = 5.0
+_LONG_BODY_SECONDS = 30.0
 _DISCARDED = 16
 """How many times the longest body is read and thrown away, so that the peer reads our refusal."""
 
@@ -143,7 +144,8 @@ class RsgiAdapter:
         length = int(scope.headers.get("content-length", "0"))
         if length == 0:
             return b""
-        late = loop.call_later(_BODY_SECONDS, protocol.response_empty, 408, _CLOSE)
+        seconds = _LONG_BODY_SECONDS if length > self._max_body else _BODY_SECONDS
+        late = loop.call_later(seconds, protocol.response_empty, 408, _CLOSE)
         try:
             if length <= self._longer.get(scope.path, self._max_body):
                 return bytes(await protocol())

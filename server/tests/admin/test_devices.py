@@ -357,5 +357,20 @@ def test_the_copy_of_a_header_is_given_out_as_cryptsetup_takes_it(
     assert (event["object"], event["details"]) == ("device:data", {"header": digest.hex()})
 
 
+@pytest.mark.parametrize("change", [{"header": b"\x03" * 32}, {"header_changing": True}])
+def test_a_copy_of_a_header_from_before_is_given_out_only_on_request(
+    server: Any, admin: Caller, change: dict[str, Any]
+) -> None:
+    """It may open with a key that is released no more."""
+    admin.put("/devices/data", BODY)
+    digest = b"\x01" * 32
+    copy = HeaderCopy(server.key("data").device_id, digest, b"LUKS", 1)
+    server.database.write(lambda tx: tx.header_copies.put(copy))
+    state = {"header": digest, "volume_key": digest, "header_kept": digest, **change}
+    server.change_state("data", **state)
+    admin.refused("conflict", "GET", "/devices/data/header")
+    assert admin.call("GET", "/devices/data/header?stale=true").data.startswith(b"LUKS")
+
+
 def _rule() -> dict[str, Any]:
     return {"fact": "host_name", "operator": "equals", "value": "web1"}

@@ -3,6 +3,7 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from securecloud_audit.main import main as audit
@@ -95,8 +96,12 @@ def test_nothing_is_removed_for_an_archive_that_does_not_verify(
 def test_what_was_interrupted_goes_on(
     installed: Installation, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*_: object) -> int:
-        raise Unavailable("the database is away")
+    remove = archiving.archive.remove_archived
+
+    def killed(*arguments: Any) -> int:
+        if file.exists():
+            raise Unavailable("the database is away")
+        return remove(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(archiving.archive, "remove_archived", killed)

@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 from securecloud_audit import merkle
 from securecloud_audit.merkle import Span
-from securecloud_server.domain.errors import Unavailable
+from securecloud_server.domain.errors import Conflict, Unavailable
 from securecloud_server.domain.records import Actor
 from securecloud_server.storage import archive
 from securecloud_server.storage.archive import Archive
+from securecloud_server.storage.audit import event_body
 from securecloud_server.storage.database import SqlDatabase
+from securecloud_server.storage.schema import AUDIT_EVENTS
 from securecloud_server.storage.verification import verify_audit
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from server.tests.storage.conftest import check_signature
 from server.tests.storage.records import event
@@ -120,6 +122,29 @@ def test_who_removes_events_cannot_say_that_they_were_archived(log: Log, tmp_pat
     ):
         with pytest.raises(Unavailable, match="are missing, and were not archived"):
             step()
+
+
+def test_a_row_that_only_says_so_archives_nothing(long: SqlDatabase) -> None:
+    body = event_body(3, 1, event(3, action=archive.ACTION, details={"start": 0, "end": 3}))
+    with long.engine.begin() as connection:
+        changed = update(AUDIT_EVENTS).where(AUDIT_EVENTS.c.seq == 3)
+        connection.execute(changed.values(action=archive.ACTION, body=body))
+    for step in (
+        lambda: archive.older_than(long, 2**60),
+        lambda: archive.remove_archived(long, lambda *_: None),
+    ):
+        with pytest.raises(Unavailable, match="event 3 is not in its tree"):
+            step()
+    assert len(numbers(long)) == 10
+
+
+def test_of_two_that_archive_at_the_same_time_one_is_told(long: SqlDatabase) -> None:
+    archive_until(long, 6, remove=False)
+    late = Archive(Span(0, 4), b"\x05" * 32, "/late.db")
+    with pytest.raises(Conflict, match=r"/late\.db is not needed"):
+        archive.record(long, ACTOR, late)
+    assert archive.remove_archived(long, lambda *_: None) == 6
+    assert archive.older_than(long, 2**60).start == 6
 
 
 @pytest.mark.parametrize("since", [None, 0])

@@ -4,11 +4,14 @@ import hashlib
 
 import pytest
 from securecloud_audit import merkle
+from securecloud_server.domain.errors import Unavailable
+from securecloud_server.storage.audit import event_body, event_row
 from securecloud_server.storage.database import SqlDatabase
+from securecloud_server.storage.schema import AUDIT_EVENTS, AUDIT_HEAD, AUDIT_NODES
 from securecloud_server.storage.verification import verify_audit
-from sqlalchemy import text
+from sqlalchemy import insert, text, update
 
-from server.tests.storage.conftest import check_signature
+from server.tests.storage.conftest import Opener, check_signature
 from server.tests.storage.records import HOSTILE, event
 
 
@@ -105,6 +108,61 @@ def test_tampering_is_found_wherever_it_is(database: SqlDatabase, statement: str
     report = verify_audit(database, check_signature)
     assert not report.verified
     assert report.problem
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM audit_head",
+        "DELETE FROM audit_head; DELETE FROM audit_events",
+        "UPDATE audit_head SET size = size - 1",
+        "UPDATE audit_head SET signature = root",
+        "UPDATE audit_head SET at = at - 1",
+        "UPDATE audit_head SET root = (SELECT hash FROM audit_nodes WHERE level = 0 AND idx = 0)",
+    ],
+)
+def test_nothing_is_signed_on_top_of_what_somebody_else_wrote(
+    connect: Opener, statement: str
+) -> None:
+    database = connect()
+    fill(database, 6)
+    with database.engine.begin() as connection:
+        for each in statement.split("; "):
+            connection.execute(text(each))
+    for known in (database, connect()):
+        with pytest.raises(Unavailable, match="was changed by somebody else"):
+            fill(known, 1)
+        with pytest.raises(Unavailable, match="was changed by somebody else"):
+            known.check()
+
+
+def test_a_leaf_that_somebody_else_appended_is_never_signed(database: SqlDatabase) -> None:
+    """All of it fits together, but for the signature, which only the server can make."""
+    fill(database, 5)
+    with database.read() as tx:
+        bodies = [entry.body for entry in tx.audit.page(None, 9, {})]
+    forged = event_body(5, 1, event(5, action="audit.archived", details={"end": 5}))
+    frontier: merkle.Frontier = ()
+    for number, body in enumerate([*bodies, forged]):
+        frontier, fresh = merkle.append(frontier, number, merkle.leaf_hash(body))
+    row = event_row(5, 1, forged, event(5, action="audit.archived"))
+    with database.engine.begin() as connection:
+        connection.execute(insert(AUDIT_EVENTS), row)
+        for node, value in fresh:
+            connection.execute(
+                insert(AUDIT_NODES), {"level": node.level, "idx": node.offset, "hash": value}
+            )
+        head = {"size": 6, "root": merkle.root(frontier), "frontier": b"".join(frontier)}
+        connection.execute(update(AUDIT_HEAD).values(**head))
+    with pytest.raises(Unavailable, match="its head was not signed by this server"):
+        fill(database, 1)
+
+
+def test_a_head_of_before_the_restart_is_gone_on_from(connect: Opener) -> None:
+    fill(connect(), 5)
+    database = connect()
+    fill(database, 2)
+    assert verify_audit(database, check_signature).verified
 
 
 def test_a_log_signed_by_another_key_is_found(database: SqlDatabase) -> None:

@@ -29,12 +29,16 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What was done for a device, what the server is told of it, and what hooks are."""
+    """What was done for a device, what the server is told of it, and what hooks are.
+
+    `decision` is the one that was followed, with the key that opened the volume.
+    """
 
     outcome: Outcome
     changed: bool
     ack: AckResult | None
     event: Event | None = None
+    decision: DeviceDecision | None = None
 
 
 class DeviceWork:
@@ -75,6 +79,10 @@ class DeviceWork:
             wipe(key)
             wipe(successor)
         done = work.done
+        if done.by_successor and follows is not None:
+            self._decision = replace(
+                self._decision, key=follows.key, key_version=follows.version, successor=None
+            )
         if done.state in KEYLESS:
             self._graces.end(self._name)
         if done.state is State.CLOSED:
@@ -91,7 +99,7 @@ class DeviceWork:
             steps, done.state, problem, done.luks_uuid, done.initialised, outcome, header
         )
         event = self._event(observed.state, done.state, before, observed.grace_left)
-        return Followed(outcome, done.changed, ack, event)
+        return Followed(outcome, done.changed, ack, event, self._decision)
 
     def _event(
         self, was: State, now: State, before: float | None, left: float | None

@@ -8,7 +8,6 @@ from securecloud_protocol.agent import Exchange
 from securecloud_protocol.errors import ProtocolError
 from securecloud_protocol.messages import (
     AckResult,
-    DeviceClaim,
     DeviceDecision,
     EvidenceBody,
     ReleaseBody,
@@ -26,6 +25,7 @@ from securecloud_agent.decide.clock import skew_warning
 from securecloud_agent.decide.model import Observed
 from securecloud_agent.decide.plan import KEYLESS, claim, in_order
 from securecloud_agent.errors import AgentError, warn, warned
+from securecloud_agent.main.claims import Claims
 from securecloud_agent.main.device import DeviceWork
 from securecloud_agent.main.gone import let_go
 from securecloud_agent.main.notify import notify_ready
@@ -78,6 +78,7 @@ class _Pass:
         self._volumes: Volumes = agent.volumes()
         self._offline = agent.offline_keys()
         self._replacing = Replacing(agent, self._volumes)
+        self._claims = Claims(agent, self._volumes, self._offline)
         self._due: set[str] = set()
         self._added: set[str] = set()
         self._renewing: set[str] = set()
@@ -224,23 +225,15 @@ class _Pass:
         return sorted(self._agent.settings.servers, key=lambda url: url != last)
 
     def _evidence(self, session: Session) -> EvidenceBody:
-        claims = tuple(self._claim(device) for device in session.core.devices)
-        budget = self._until_an_end(max(1, session.core.lifetime - _EVIDENCE_RESERVE))
+        began = self._agent.clocks.monotonic()
+        claims = self._claims.of(session.core.devices, self._renewing)
+        spent = self._agent.clocks.monotonic() - began
+        budget = self._until_an_end(max(1, session.core.lifetime - _EVIDENCE_RESERVE - spent))
         context = self._agent.probe_context()
         # Before the facts are collected: what changes meanwhile is then noticed.
         self._facts = FactWatch(session.core.facts, context)
         facts = collect(session.core.facts, context, budget)
         return EvidenceBody(__version__, self._agent.boot_id, claims, facts)
-
-    def _claim(self, device: str) -> DeviceClaim:
-        observed = self._volumes.observe(device)
-        renew = device in self._renewing or self._offline.is_due(device, observed)
-        want = claim(observed, renew=renew)
-        known = self._memory.device(device)
-        header = None
-        if want != "check" and known is not None:
-            header = self._volumes.header(device, known.source, known.iscsi)
-        return DeviceClaim(device, want, self._memory.lineage(device).presented, header)
 
     def _accept_audit_head(self, release: ReleaseBody) -> None:
         seen, head = self._memory.seen_head(), release.audit
@@ -265,6 +258,7 @@ class _Pass:
         for decision in decisions:
             self._offline.withdraw(decision)
         done = [DeviceWork(self._agent, self._volumes, each).follow() for each in decisions]
+        decisions = [each.decision for each in done if each.decision is not None]
         if all_devices:
             done += let_go(self._agent, self._volumes, {*session.core.devices, *damaged})
         # What waits for the volumes need not wait until the server knows.

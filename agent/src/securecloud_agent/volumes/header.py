@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import struct
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -153,7 +154,7 @@ def check(header: Header, slots: Collection[str] = ()) -> None:
     """
     try:
         _check_metadata(header.metadata, slots)
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         raise HeaderError("its metadata is not of the form that LUKS2 prescribes") from None
 
 
@@ -166,7 +167,7 @@ def check_unfinished(header: Header) -> None:
     """
     try:
         _check_unfinished(header.metadata)
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         raise HeaderError("its metadata is not of the form that LUKS2 prescribes") from None
 
 
@@ -219,6 +220,8 @@ def _check_keyslots(metadata: dict[str, Any]) -> None:
         _check_slot(slot)
     (digest,) = metadata["digests"].values()
     _expect(digest["type"], "pbkdf2", "the digest's type")
+    for name in ("salt", "digest"):
+        _expect(type(digest[name]), str, f"the type of the digest's {name}")
     # Whoever opens a slot gets the volume key that the digest is of, and no other one.
     _expect(sorted(digest["keyslots"]), sorted(metadata["keyslots"]), "the digest's key slots")
     _expect(digest["segments"], list(metadata["segments"]), "the digest's segments")
@@ -229,8 +232,16 @@ def _check_slot(slot: dict[str, Any]) -> None:
     _expect(slot["key_size"], KEY_BYTES, "the key size")
     _expect(slot["area"]["encryption"], CIPHER, "the key slot's cipher")
     _expect(slot["area"]["key_size"], KEY_BYTES, "the key slot's key size")
+    for name in ("offset", "size"):
+        if not _is_number(slot["area"][name]):
+            raise HeaderError(f"the key slot's {name} is not a number")
     if slot["kdf"]["type"] not in _KDFS:
         raise HeaderError("the key slot's key derivation is unknown")
+
+
+def _is_number(text: object) -> bool:
+    """Say whether this is a 64-bit number as LUKS2 writes it, in decimal as a string."""
+    return isinstance(text, str) and re.fullmatch(r"[0-9]{1,20}", text) is not None
 
 
 def digest_of(header: Header) -> str:
@@ -298,7 +309,7 @@ def used_bytes(copy: bytes, slots: Collection[str] = ()) -> int:
         check(header, slots)
         areas = [slot["area"] for slot in header.metadata["keyslots"].values()]
         return max(int(area["offset"]) + int(area["size"]) for area in areas)
-    except (HeaderError, KeyError, TypeError, ValueError):
+    except (HeaderError, KeyError, TypeError, ValueError, OverflowError):
         return COPY_BYTES
 
 

@@ -59,7 +59,9 @@ class Locked:
 
 @dataclass(slots=True)
 class Done:
-    """What has become of one volume so far; `header` is the one that its key opened."""
+    """What has become of one volume so far; `header` is the one that its key opened, or the key
+    that is to replace it: `by_successor`.
+    """
 
     state: State
     how: str = ""
@@ -67,6 +69,7 @@ class Done:
     luks_uuid: str | None = None
     header: "LuksHeader | None" = None
     initialised: bool = False
+    by_successor: bool = False
 
 
 def mapper_name(device: str) -> str:
@@ -238,6 +241,7 @@ class Work:
             if not self._successor:
                 raise
             use(self._successor)
+            self.done.by_successor = True
 
     def _was_right(self, sight: Sight) -> None:
         self.done.header = sight.luks_header

@@ -10,7 +10,7 @@ from securecloud_server.cli.actor import this_user
 from securecloud_server.cli.files import beside, ended_by_sigterm
 from securecloud_server.cli.output import check_option, json_option, print_json, say
 from securecloud_server.cli.times import milliseconds
-from securecloud_server.domain.errors import FieldError, Invalid
+from securecloud_server.domain.errors import Conflict, FieldError, Invalid
 from securecloud_server.settings import load_settings
 
 _BUNDLE_MODE = 0o600
@@ -119,14 +119,17 @@ def archive(config: Path, path: Path, before: str, check: bool, as_json: bool) -
     moment = milliseconds("--before", before, time.time())
     settings = load_settings(config)
     with ended_by_sigterm(), closing(Archiving(settings)) as work:
+        # What a run that was interrupted left.
+        removed = 0 if check else work.remove(_progress)
         span = work.older_than(moment)
-        removed, is_due = 0, span.end > span.start
-        if not check:
-            if is_due:
-                with beside(path, _BUNDLE_MODE, replace=False) as temporary:
-                    done = work.write(temporary, span, _progress)
-                work.record(this_user(), done, str(path.absolute()))
-            removed = work.remove(_progress)
+        is_due = span.end > span.start
+        if is_due and not check:
+            if path.exists():
+                raise Conflict(f"{path} is there already; every archive needs a file of its own")
+            with beside(path, _BUNDLE_MODE, replace=False) as temporary:
+                done = work.write(temporary, span, _progress)
+            work.record(this_user(), done, str(path.absolute()))
+            removed += work.remove(_progress)
     if as_json:
         print_json(
             {

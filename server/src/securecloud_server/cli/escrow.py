@@ -7,9 +7,11 @@ import click
 from securecloud_server.cli.actor import this_user
 from securecloud_server.cli.files import beside, ended_by_sigterm
 from securecloud_server.cli.output import json_option, key_progress, report
+from securecloud_server.domain.errors import Unavailable
 from securecloud_server.settings import load_settings
 
 _MODE = 0o600
+_SHOWN = 3
 
 
 @click.command()
@@ -41,6 +43,11 @@ def escrow(
         temporary.open("wb") as file,
     ):
         done = write_escrow(settings, this_user(), recipient, file, key_progress)
+        if done.failed and to.exists():
+            some = "; ".join(f"{key}: {why}" for key, why in list(done.failed.items())[:_SHOWN])
+            raise Unavailable(
+                f"{len(done.failed)} keys cannot be fetched now, so {to} stays as it was ({some})"
+            )
     result = {"changed": True, "file": str(to), "keys": done.keys, "devices": done.devices}
     text = f"{to}: {done.keys} keys of {done.devices} devices"
     report(context, result, done.failed, text, as_json)

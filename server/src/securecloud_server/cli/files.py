@@ -46,8 +46,7 @@ def beside(path: Path, mode: int, *, replace: bool = True) -> Iterator[Path]:
         _keep_owner(path, descriptor)
         yield temporary
         os.fsync(descriptor)
-        _check_free(path, replace)
-        temporary.replace(path)
+        _put(temporary, path, replace)
         _sync_directory(path.parent)
     except OSError as error:
         raise Unavailable(f"{path} cannot be written: {error.strerror}") from None
@@ -66,6 +65,16 @@ def ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _put(temporary: Path, path: Path, replace: bool) -> None:
+    if not replace:
+        # Of two that write the same file at the same time one gets it.
+        with suppress(PermissionError):  # on file systems without links
+            os.link(temporary, path)
+            return
+        _check_free(path, replace)
+    temporary.replace(path)
 
 
 def _check_free(path: Path, replace: bool) -> None:

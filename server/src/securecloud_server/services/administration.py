@@ -42,6 +42,7 @@ class Administration:
 def administration(
     ports: Ports,
     keystores: Keystores,
+    originals: Keystores,
     sealer: RecipientSealer,
     fingerprint: str,
     approval_lifetime: int,
@@ -58,7 +59,7 @@ def administration(
         enrollment_tokens=EnrollmentTokenService(ports, fingerprint),
         key_requests=KeyRequestService(ports, approval_lifetime),
         keys=KeyService(ports, keystores),
-        key_exports=KeyExportService(ports, keystores, sealer),
+        key_exports=KeyExportService(ports, originals, sealer),
         api_tokens=ApiTokenService(ports),
         audit=AuditService(ports),
         refusals=RefusalLog(ports),

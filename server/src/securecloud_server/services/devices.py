@@ -219,15 +219,23 @@ class DeviceService:
 
         return self._ports.database.write(work)
 
-    def header(self, actor: Actor, name: str) -> bytes:
+    def header(self, actor: Actor, name: str, *, stale: bool) -> bytes:
         """Return the copy of the device's LUKS header, as `cryptsetup luksHeaderRestore` takes it:
         with zeros up to the end of the area that cryptsetup reserves.
+
+        Only with `stale` one of a header that the device had before.
         """
         authorize(actor, Privilege.MANAGE_KEYS)
 
         def work(tx: Transaction) -> bytes:
             device = found(tx.devices.get(name), "device", name)
             copy = found(tx.header_copies.get(device.device_id), "copy of the LUKS header of", name)
+            state = tx.devices.states([device.device_id])[device.device_id]
+            if not stale and (state.header_changing or copy.digest != state.header):
+                raise Conflict(
+                    f"the copy is of a header that device {name!r} had before, or that is being"
+                    " changed: it may open with no key that is released; ?stale=true gives it"
+                )
             log(tx, actor, "device.header_read", f"device:{name}", {"header": copy.digest.hex()})
             return copy.header
 

@@ -37,6 +37,9 @@ def _keep(tx: Transaction, opened: OpenedCopy, source: str, now: int) -> None:
     digest, known = hashlib.sha256(header).digest(), expected(state)
     if known is None or known.digest != digest:
         raise ProtocolError(ErrorCode.STALE, f"{name}: a copy of another header than expected")
+    if state.header_kept == digest:
+        # Sent again, for the Kept was lost.
+        return
     tx.header_copies.put(HeaderCopy(device.device_id, digest, header, now))
     tx.devices.put_state(kept(state, digest))
     actor = Actor("agent", agent.name, None, source)

@@ -54,7 +54,8 @@ def in_use(state: DeviceState, found: wire.LuksHeader, *, released: bool) -> Dev
         state,
         header=found.digest,
         volume_key=found.volume_key,
-        header_changing=found.changing,
+        # Its own word ends a change, and begins none.
+        header_changing=found.changing and (known is None or state.header_changing),
         header_refused=None,
         volume_key_refused=None,
     )

@@ -7,9 +7,10 @@ from functools import cache
 from typing import Any
 
 from securecloud_audit import leaf, merkle
-from securecloud_audit.merkle import HASH_BYTES, Frontier, Node, Span
+from securecloud_audit.merkle import HASH_BYTES, Frontier, Node, ProofError, Span
 from sqlalchemy import BindParameter, ClauseElement, and_, bindparam, insert, or_, select, update
 
+from securecloud_server.domain.errors import Unavailable
 from securecloud_server.domain.ports import Clock
 from securecloud_server.domain.records import Actor, AuditEvent, LoggedEvent, TreeHead
 from securecloud_server.storage.runner import Row, Runner
@@ -24,11 +25,49 @@ _EVENT_COLUMNS = (
     AUDIT_EVENTS.c.body,
 )
 _TIMES = {"since": operator.ge, "until": operator.lt}
+_ANY_EVENT = select(AUDIT_EVENTS.c.seq).limit(1)
+_ANY_NODE = select(AUDIT_NODES.c.level).limit(1)
 _READ_HEAD = select(AUDIT_HEAD).where(AUDIT_HEAD.c.id == 1)
 _INSERT_HEAD = insert(AUDIT_HEAD)
 _UPDATE_HEAD = update(AUDIT_HEAD).where(AUDIT_HEAD.c.id == bindparam("where_id"))
 _INSERT_EVENT = insert(AUDIT_EVENTS)
 _INSERT_NODE = insert(AUDIT_NODES)
+
+
+class OwnHeads:
+    """Tells heads that this server signed from those that somebody wrote into the database.
+
+    What is appended goes under the stored head, and is signed with all that is under it.
+    """
+
+    def __init__(self, sign: Signer) -> None:
+        self._sign = sign
+        self._last: Row | None = None
+
+    def require(self, row: Row) -> None:
+        """Raise Unavailable unless the head is ours: Ed25519 signs the same in the same way."""
+        if row == self._last:
+            return
+        _, size, packed, root, at, signature = row
+        frontier = unpack_frontier(packed)
+        if (
+            len(frontier) != int(size).bit_count()
+            or merkle.root(frontier) != root
+            or self._sign(size, root, at) != signature
+        ):
+            raise _foreign("its head was not signed by this server")
+        self._last = row
+
+    def made(self, row: Row) -> None:
+        """Remember the head that this server just wrote; whether it is kept does not matter."""
+        self._last = row
+
+
+def _foreign(problem: str) -> Unavailable:
+    return Unavailable(
+        f"the audit log was changed by somebody else ({problem}); run securecloud-server audit"
+        " verify"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +88,12 @@ class SqlAuditLog:
     of a commit at once. `page` shows what was there when the transaction began.
     """
 
-    def __init__(self, runner: Runner, clock: Clock, sign: Signer) -> None:
+    def __init__(self, runner: Runner, clock: Clock, sign: Signer, heads: OwnHeads) -> None:
         self._runner = runner
         self._clock = clock
         self._sign = sign
+        self._heads = heads
+        self._row: Row | None = None
         self._loaded = False
         self._size = 0
         self._frontier: Frontier = ()
@@ -61,13 +102,32 @@ class SqlAuditLog:
         self._nodes: dict[Node, bytes] = {}
 
     def load(self) -> None:
-        """Read the head."""
-        row = self._runner.row(_READ_HEAD)
+        """Read the head; Unavailable when it is not one that this server goes on from."""
+        self._row = row = self._runner.row(_READ_HEAD)
+        if self._runner.writable:
+            self._require_own()
         self._loaded = True
         if row is not None:
             _, self._size, frontier, root, at, signature = row
             self._frontier = unpack_frontier(frontier)
             self._head = TreeHead(self._size, root, at, signature)
+
+    def _require_own(self) -> None:
+        if self._row is not None:
+            self._heads.require(self._row)
+        elif self._runner.rows(_ANY_EVENT) or self._runner.rows(_ANY_NODE):
+            raise _foreign("it has no head")
+
+    def require_leaf(self, seq: int, body: bytes) -> None:
+        """Raise Unavailable unless `body` is leaf `seq` under a head that this server signed."""
+        self._ensure_loaded()
+        self._require_own()
+        try:
+            proof = self.inclusion(seq)
+            leaf_hash, root = merkle.leaf_hash(body), merkle.root(self._frontier)
+            merkle.verify_inclusion(seq, self._size, leaf_hash, root, proof)
+        except (ProofError, KeyError, ValueError):
+            raise _foreign(f"event {seq} is not in its tree") from None
 
     def append(self, event: AuditEvent) -> int:
         """Append in this transaction; return the sequence number, which is the leaf's index."""
@@ -164,6 +224,7 @@ class SqlAuditLog:
         }
         if not self._runner.change(_UPDATE_HEAD, {**row, "where_id": 1}):
             self._runner.change(_INSERT_HEAD, row)
+        self._heads.made(tuple(row.values()))
 
     def _ensure_loaded(self) -> None:
         if not self._loaded:

@@ -25,6 +25,7 @@ from securecloud_server.storage.archive import first_kept
 from securecloud_server.storage.database import SqlDatabase
 from securecloud_server.storage.runner import Runner
 from securecloud_server.storage.schema import AUDIT_EVENTS
+from securecloud_server.storage.transaction import SqlTransaction
 
 Progress = Callable[[int, int], None]
 """Is told how many events were written, of how many."""
@@ -114,7 +115,7 @@ def _copy(
         head = transaction.log.head()
         span = selection
         if isinstance(span, Selection):
-            span = _span(transaction.runner, span, head.size)
+            span = _span(transaction, span, head.size)
         try:
             left, right = transaction.log.range_hashes(span)
         except KeyError as error:
@@ -175,9 +176,9 @@ class _Copy:
         return row
 
 
-def _span(runner: Runner, selection: Selection, size: int) -> Span:
+def _span(transaction: SqlTransaction, selection: Selection, size: int) -> Span:
     """Return the shortest range with every event of the time: clocks may have been set back."""
-    kept = first_kept(runner, size)
+    kept, runner = first_kept(transaction), transaction.runner
     if selection == Selection():
         return Span(kept, size)
     since = selection.since or 0

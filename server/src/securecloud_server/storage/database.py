@@ -10,7 +10,7 @@ from sqlalchemy import Engine, bindparam, update
 from securecloud_server.domain.errors import Unavailable
 from securecloud_server.domain.ports import Clock
 from securecloud_server.storage import migrations
-from securecloud_server.storage.audit import Signer
+from securecloud_server.storage.audit import OwnHeads, Signer
 from securecloud_server.storage.dialects import Broken, Dialect, dialect_for, explained
 from securecloud_server.storage.runner import Runner, Statements
 from securecloud_server.storage.schema import PROBE
@@ -49,6 +49,7 @@ class SqlDatabase:
         self.kind = dialect.name
         self._dialect = dialect
         self._sign = sign
+        self._heads = OwnHeads(sign)
         self._clock = clock
         self._statements = Statements(dialect)
         self._writer = GroupCommit(engine, dialect, self._open_for_writing)
@@ -62,7 +63,7 @@ class SqlDatabase:
             cursor = connection.cursor()
             self._execute(cursor, self._dialect.begin_read)
             runner = Runner(cursor, self._statements, writable=False)
-            yield SqlTransaction(runner, self._clock, self._sign)
+            yield SqlTransaction(runner, self._clock, self._sign, self._heads)
             self._execute(cursor, "COMMIT")
         except Broken:
             connection.invalidate()
@@ -84,7 +85,11 @@ class SqlDatabase:
             raise Unavailable(
                 f"the database has schema version {version}, this server needs {migrations.LATEST}"
             )
-        self.write(lambda tx: tx.runner.change(_PROBE, {"now": int(self._clock())}))
+        self.write(self._probe)
+
+    def _probe(self, transaction: SqlTransaction) -> None:
+        transaction.log.load()
+        transaction.runner.change(_PROBE, {"now": int(self._clock())})
 
     def schema_version(self) -> int:
         """Return the number of the last migration."""
@@ -97,7 +102,7 @@ class SqlDatabase:
 
     def _open_for_writing(self, cursor: Any) -> SqlTransaction:
         runner = Runner(cursor, self._statements, writable=True)
-        return SqlTransaction(runner, self._clock, self._sign)
+        return SqlTransaction(runner, self._clock, self._sign, self._heads)
 
     def _execute(self, cursor: Any, statement: str) -> None:
         try:

@@ -8,9 +8,15 @@ from securecloud_server.domain.errors import Conflict, Unavailable
 from securecloud_server.storage import migrations
 from securecloud_server.storage.database import make_engine
 from securecloud_server.storage.dialects import dialect_of, explained
-from securecloud_server.storage.schema import DEVICE_STATES, METADATA, SERVER_IDENTITY
+from securecloud_server.storage.schema import (
+    DEVICE_STATES,
+    HEADER_COPIES,
+    METADATA,
+    SERVER_IDENTITY,
+)
 
 _AT_ONCE = 500
+_LARGE_AT_ONCE = 8
 
 
 def write_snapshot(engine: Engine, path: Path) -> None:
@@ -86,7 +92,8 @@ def _copy(source: Engine, target: Engine, *, forget_lineages: bool = False) -> N
         _require_none(_server_of(into))
         for table in METADATA.tables.values():
             into.execute(delete(table))
-            found = rows.execute(select(table), execution_options={"yield_per": _AT_ONCE})
+            at_once = _LARGE_AT_ONCE if table is HEADER_COPIES else _AT_ONCE
+            found = rows.execute(select(table), execution_options={"yield_per": at_once})
             for some in found.mappings().partitions():
                 into.execute(insert(table), [dict(row) for row in some])
         if forget_lineages:

@@ -3,7 +3,7 @@
 from securecloud_server.domain import ports
 from securecloud_server.domain.records import ApiToken, DeviceGroup, EnrolmentTokenRecord
 from securecloud_server.storage import stores
-from securecloud_server.storage.audit import Signer, SqlAuditLog
+from securecloud_server.storage.audit import OwnHeads, Signer, SqlAuditLog
 from securecloud_server.storage.evidence import SqlEvidence
 from securecloud_server.storage.exports import SqlKeyExports
 from securecloud_server.storage.runner import Runner
@@ -15,9 +15,9 @@ class SqlTransaction:
     `log` is the audit log once more, with what only the unit of work may do to it.
     """
 
-    def __init__(self, runner: Runner, clock: ports.Clock, sign: Signer) -> None:
+    def __init__(self, runner: Runner, clock: ports.Clock, sign: Signer, heads: OwnHeads) -> None:
         self.runner = runner
-        self.log = SqlAuditLog(runner, clock, sign)
+        self.log = SqlAuditLog(runner, clock, sign, heads)
         self.agents: ports.AgentStore = stores.SqlAgents(runner)
         self.checks: ports.CheckStore = stores.SqlChecks(runner)
         self.groups: ports.Store[DeviceGroup] = stores.groups(runner)

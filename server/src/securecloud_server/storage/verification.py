@@ -69,9 +69,9 @@ def verify_audit(database: SqlDatabase, check_signature: SignatureCheck) -> Audi
         return AuditReport(True, size, root, walk.size, walk.archived, None)
 
 
-def _end_of(body: bytes) -> int:
+def _end_of(seq: int, body: bytes) -> int:
     try:
-        return archive.archived_until(body)
+        return archive.archived_until(seq, body)
     except Unavailable as error:
         raise _Damaged(str(error)) from None
 
@@ -116,7 +116,7 @@ class _Walk:
         if row != expected:
             raise _Damaged(f"event {seq}: its columns differ from its body")
         if row[3] == archive.ACTION:
-            self._archived_until = max(self._archived_until, _end_of(body))
+            self._archived_until = max(self._archived_until, _end_of(seq, body))
         self._append(merkle.leaf_hash(body))
 
     def _append(self, leaf_hash: bytes) -> None:

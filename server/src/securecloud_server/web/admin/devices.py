@@ -130,6 +130,12 @@ class Deletion(Query):
     force: bool = Field(default=False, description="also one that its machine uses")
 
 
+class Copy(Query):
+    """How a copy is asked for."""
+
+    stale: bool = Field(default=False, description="also one of a header that it had before")
+
+
 class HeaderBody(Reason):
     """Which header is accepted."""
 
@@ -217,8 +223,9 @@ def devices(api: APIBlueprint, service: DeviceService) -> APIBlueprint:
         summary="The copy of its LUKS header",
         responses={200: {"content": {_OCTETS: {"schema": {"type": "string"}}}}},
     )
-    def get_device_header(path: Name) -> Response:
-        return Response(service.header(caller(), path.name), mimetype=_OCTETS)
+    def get_device_header(path: Name, query: Copy) -> Response:
+        header = service.header(caller(), path.name, stale=query.stale)
+        return Response(header, mimetype=_OCTETS)
 
     @api.post(
         "/devices/<string:name>:accept-header",

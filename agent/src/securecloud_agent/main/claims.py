@@ -1,0 +1,63 @@
+"""What this machine claims of each device: what it wants, its lineage, and its LUKS header."""
+
+import threading
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+
+from securecloud_protocol.messages import DeviceClaim, LuksHeader
+
+from securecloud_agent.decide.model import Observed
+from securecloud_agent.decide.plan import claim
+from securecloud_agent.errors import AgentError
+from securecloud_agent.main.offline import OfflineKeys
+from securecloud_agent.main.wiring import Agent
+from securecloud_agent.volumes.volumes import Volumes
+
+_DISK_SECONDS = 5.0
+
+
+class Claims:
+    """Makes the claims of one pass."""
+
+    def __init__(self, agent: Agent, volumes: Volumes, offline: OfflineKeys) -> None:
+        self._memory = agent.memory
+        self._monotonic = agent.clocks.monotonic
+        self._volumes = volumes
+        self._offline = offline
+
+    def of(self, devices: Sequence[str], renewing: Collection[str]) -> tuple[DeviceClaim, ...]:
+        """Return a claim for each device; the keys of `renewing` are asked for once more."""
+        wants = {}
+        for device in devices:
+            observed = self._volumes.observe(device)
+            wants[device] = claim(observed, renew=self._is_due(device, observed, renewing))
+        headers = self._headers([device for device in devices if wants[device] != "check"])
+        return tuple(
+            DeviceClaim(device, want, self._memory.lineage(device).presented, headers.get(device))
+            for device, want in wants.items()
+        )
+
+    def _is_due(self, device: str, observed: Observed, renewing: Collection[str]) -> bool:
+        return device in renewing or self._offline.is_due(device, observed)
+
+    def _headers(self, devices: Sequence[str]) -> dict[str, LuksHeader]:
+        """Look at all disks at once, and not for long: one that does not answer must not keep the
+        others from their keys. What is not seen now is compared when it is opened.
+        """
+        found: dict[str, LuksHeader] = {}
+
+        def look(device: str) -> None:
+            with suppress(AgentError):
+                known = self._memory.device(device)
+                if known is not None:
+                    header = self._volumes.header(device, known.source, known.iscsi)
+                    if header is not None:
+                        found[device] = header
+
+        looks = [threading.Thread(target=look, args=(each,), daemon=True) for each in devices]
+        for each in looks:
+            each.start()
+        end = self._monotonic() + _DISK_SECONDS
+        for each in looks:
+            each.join(max(0.0, end - self._monotonic()))
+        return dict(found)
