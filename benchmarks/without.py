@@ -29,10 +29,17 @@ class NoAuditLog:
     _head: TreeHead | None = None
 
     def __init__(
-        self, _runner: Any, clock: Callable[[], float], sign: Callable[[int, bytes, int], bytes]
+        self,
+        _runner: Any,
+        clock: Callable[[], float],
+        sign: Callable[[int, bytes, int], bytes],
+        _heads: Any,
     ) -> None:
         self._clock = clock
         self._sign = sign
+
+    def load(self) -> None:
+        """Find nothing."""
 
     def append(self, _event: AuditEvent) -> int:
         """Return a number that no other event has."""
