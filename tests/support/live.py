@@ -140,6 +140,11 @@ class LiveServer:
         self._process.wait(30)
         self._process = None
 
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
     def send(self, word: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(word)

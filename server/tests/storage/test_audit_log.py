@@ -165,6 +165,43 @@ def test_a_head_of_before_the_restart_is_gone_on_from(connect: Opener) -> None:
     assert verify_audit(database, check_signature).verified
 
 
+@pytest.mark.parametrize("first", [0, 3, 8])
+def test_two_events_that_changed_places_are_found(database: SqlDatabase, first: int) -> None:
+    """Each row is whole, and says the number of its new place."""
+    fill(database, 10)
+    with database.engine.begin() as connection:
+        for old, new in ((first, 99), (first + 1, first), (99, first + 1)):
+            connection.execute(
+                text("UPDATE audit_events SET seq = :new WHERE seq = :old"),
+                {"old": old, "new": new},
+            )
+    assert not verify_audit(database, check_signature).verified
+
+
+def test_events_with_their_numbers_that_changed_places_are_found(database: SqlDatabase) -> None:
+    """By one who knows the format: bodies, numbers and columns fit, only the tree does not."""
+    fill(database, 10)
+    with database.engine.begin() as connection:
+        for seq, number in ((3, 4), (4, 3)):
+            moved = event(number)
+            row = event_row(seq, 1, event_body(seq, 1, moved), moved)
+            connection.execute(update(AUDIT_EVENTS).where(AUDIT_EVENTS.c.seq == seq).values(row))
+    report = verify_audit(database, check_signature)
+    assert not report.verified
+    assert "the tree differs" in str(report.problem)
+
+
+def test_a_cut_off_end_is_found(database: SqlDatabase) -> None:
+    fill(database, 10)
+    with database.engine.begin() as connection:
+        connection.execute(text("DELETE FROM audit_events WHERE seq >= 8"))
+        connection.execute(text("DELETE FROM audit_nodes WHERE level = 0 AND idx >= 8"))
+        connection.execute(text("DELETE FROM audit_nodes WHERE level = 1 AND idx >= 4"))
+    report = verify_audit(database, check_signature)
+    assert not report.verified
+    assert "the head signs 10 events, there are 8" in str(report.problem)
+
+
 def test_a_log_signed_by_another_key_is_found(database: SqlDatabase) -> None:
     fill(database, 3)
 
