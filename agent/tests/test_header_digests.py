@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from securecloud_agent.main import claims
+from securecloud_agent.main import claims, passes
 from securecloud_agent.state.memory import Memory
 from securecloud_agent.volumes.header import COPY_BYTES
 from securecloud_agent.volumes.source import header_on
@@ -73,15 +73,20 @@ def test_one_that_is_not_sound_is_known_by_all_that_it_may_take_up(source, place
 def test_a_disk_that_does_not_answer_keeps_nobody_from_their_keys(
     home, management, source, monkeypatch, capsys
 ):
-    """It is compared when it is opened."""
+    """Its device is left alone until the next pass."""
     stuck = threading.Event()
     monkeypatch.setattr(claims, "_DISK_SECONDS", 0.1)
-    monkeypatch.setattr(Volumes, "header", lambda *_: stuck.wait(60))
     reboot(home)
-    _, result, _ = unlock(home, capsys)
-    stuck.set()
+    with monkeypatch.context() as patch:
+        patch.setattr(Volumes, "header", lambda *_: stuck.wait(60))
+        patch.setattr(passes, "DeviceWork", lambda *_: pytest.fail("nobody may wait for it"))
+        _, result, _ = unlock(home, capsys)
+        stuck.set()
     assert claimed(management) is None
-    assert result["devices"][0]["volume"] == "verified"
+    (device,) = result["devices"]
+    assert (device["outcome"], device["detail"]) == ("failed", "its disk does not answer")
+    assert management.acks[-1].results[0].result == "failed"
+    assert unlock(home, capsys)[1]["devices"][0]["volume"] == "verified"
 
 
 def test_what_is_no_header_has_none(tmp_path, blank_file):

@@ -144,10 +144,11 @@ class RsgiAdapter:
         length = int(scope.headers.get("content-length", "0"))
         if length == 0:
             return b""
-        seconds = _LONG_BODY_SECONDS if length > self._max_body else _BODY_SECONDS
+        longest = self._longer.get(scope.path, self._max_body)
+        seconds = _LONG_BODY_SECONDS if self._max_body < length <= longest else _BODY_SECONDS
         late = loop.call_later(seconds, protocol.response_empty, 408, _CLOSE)
         try:
-            if length <= self._longer.get(scope.path, self._max_body):
+            if length <= longest:
                 return bytes(await protocol())
             async for _ in protocol:
                 pass

@@ -115,6 +115,7 @@ def test_tampering_is_found_wherever_it_is(database: SqlDatabase, statement: str
     [
         "DELETE FROM audit_head",
         "DELETE FROM audit_head; DELETE FROM audit_events",
+        "DELETE FROM audit_head; DELETE FROM audit_events; DELETE FROM audit_nodes",
         "UPDATE audit_head SET size = size - 1",
         "UPDATE audit_head SET signature = root",
         "UPDATE audit_head SET at = at - 1",
@@ -125,11 +126,15 @@ def test_nothing_is_signed_on_top_of_what_somebody_else_wrote(
     connect: Opener, statement: str
 ) -> None:
     database = connect()
-    fill(database, 6)
+    fill(database, 5)
+    fill(database, 1)
     with database.engine.begin() as connection:
         for each in statement.split("; "):
             connection.execute(text(each))
-    for known in (database, connect()):
+    # Of a log that is gone altogether only who saw it knows, and the agents.
+    for known in (
+        (database,) if "nodes" in statement and "idx" not in statement else (database, connect())
+    ):
         with pytest.raises(Unavailable, match="was changed by somebody else"):
             fill(known, 1)
         with pytest.raises(Unavailable, match="was changed by somebody else"):

@@ -4,13 +4,17 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from securecloud_server.domain.errors import Conflict, NotFound
 from securecloud_server.domain.ports import Transaction
 from securecloud_server.domain.records import Session
 from securecloud_server.storage.database import SqlDatabase
+from securecloud_server.storage.verification import verify_audit
+from securecloud_server.storage.writer import Job
 
+from server.tests.storage.conftest import check_signature
 from server.tests.storage.records import GROUP, event
 
 Opener = Callable[[], SqlDatabase]
@@ -83,6 +87,44 @@ def test_writers_that_wait_together_share_a_commit_and_fail_alone(database: SqlD
     assert results == {"a": "done", "bad1": "refused", "b": "done", "bad2": "refused", "c": "done"}
     assert names(database) == ["a", "b", "c", "slow"]
     assert sorted(logged(database)) == ["group:a", "group:b", "group:c", "group:slow"]
+
+
+def in_one_commit(database: SqlDatabase, *works: Callable[[Any], Any]) -> list[Job[Any]]:
+    """Run these as one batch, in this order."""
+    jobs = [Job(work) for work in works]
+    database._writer._commit(jobs)
+    return jobs
+
+
+def test_after_one_that_failed_the_others_see_the_log_as_it_is(database: SqlDatabase) -> None:
+    database.write(put("a"))
+    sizes = []
+
+    def looks_and_fails(tx: Transaction) -> None:
+        sizes.append(tx.audit.size())
+        raise Conflict("no")
+
+    def looks_and_appends(tx: Transaction) -> None:
+        sizes.append(tx.audit.size())
+        put("b")(tx)
+
+    failed, *others = in_one_commit(database, looks_and_fails, looks_and_appends, put("c"))
+    assert failed.failed
+    assert not any(job.failed for job in others)
+    assert sizes == [1, 1]
+    assert logged(database) == ["group:a", "group:b", "group:c"]
+    assert verify_audit(database, check_signature).verified
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_probe_among_others_changes_nothing_of_the_log(database: SqlDatabase, place: int) -> None:
+    database.write(put("a"))
+    works: list[Callable[[Any], Any]] = [put("b"), put("c")]
+    works.insert(place, database._probe)
+    assert not any(job.failed for job in in_one_commit(database, *works))
+    database.write(put("d"))
+    assert logged(database) == ["group:a", "group:b", "group:c", "group:d"]
+    assert verify_audit(database, check_signature).verified
 
 
 def test_one_of_many_wins_a_session(connect: Opener) -> None:

@@ -24,6 +24,8 @@ class Claims:
         self._monotonic = agent.clocks.monotonic
         self._volumes = volumes
         self._offline = offline
+        self.silent: set[str] = set()
+        """Devices whose disk did not answer."""
 
     def of(self, devices: Sequence[str], renewing: Collection[str]) -> tuple[DeviceClaim, ...]:
         """Return a claim for each device; the keys of `renewing` are asked for once more."""
@@ -42,7 +44,7 @@ class Claims:
 
     def _headers(self, devices: Sequence[str]) -> dict[str, LuksHeader]:
         """Look at all disks at once, and not for long: one that does not answer must not keep the
-        others from their keys. What is not seen now is compared when it is opened.
+        others from their keys. What cannot be seen now is compared when it is opened.
         """
         found: dict[str, LuksHeader] = {}
 
@@ -54,10 +56,15 @@ class Claims:
                     if header is not None:
                         found[device] = header
 
-        looks = [threading.Thread(target=look, args=(each,), daemon=True) for each in devices]
-        for each in looks:
-            each.start()
+        looks = {}
+        for device in devices:
+            thread = threading.Thread(target=look, args=(device,), daemon=True)
+            # There may be too many of them already.
+            with suppress(RuntimeError):
+                thread.start()
+                looks[device] = thread
         end = self._monotonic() + _DISK_SECONDS
-        for each in looks:
-            each.join(max(0.0, end - self._monotonic()))
+        for thread in looks.values():
+            thread.join(max(0.0, end - self._monotonic()))
+        self.silent = {device for device, thread in looks.items() if thread.is_alive()}
         return dict(found)

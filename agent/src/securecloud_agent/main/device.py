@@ -41,6 +41,16 @@ class Followed:
     decision: DeviceDecision | None = None
 
 
+def not_answering(decision: DeviceDecision, state: str) -> Followed:
+    """Return what becomes of a device whose disk does not answer: nothing, in this pass."""
+    name, text = decision.device, "its disk does not answer"
+    outcome = Outcome(name, "failed", "volume", text, state, "", decision.retry_after)
+    ack = None
+    if decision.outcome == "granted":
+        ack = AckResult(name, decision.key_version or 0, "failed", None, False, text, None)
+    return Followed(outcome, False, ack, None, decision)
+
+
 class DeviceWork:
     """Follows the server's decision on one device."""
 

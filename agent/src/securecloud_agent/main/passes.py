@@ -26,7 +26,7 @@ from securecloud_agent.decide.model import Observed
 from securecloud_agent.decide.plan import KEYLESS, claim, in_order
 from securecloud_agent.errors import AgentError, warn, warned
 from securecloud_agent.main.claims import Claims
-from securecloud_agent.main.device import DeviceWork
+from securecloud_agent.main.device import DeviceWork, Followed, not_answering
 from securecloud_agent.main.gone import let_go
 from securecloud_agent.main.notify import notify_ready
 from securecloud_agent.main.outcome import Outcome, Passed, failed, remember
@@ -257,7 +257,7 @@ class _Pass:
         decisions = in_order(release.decisions)
         for decision in decisions:
             self._offline.withdraw(decision)
-        done = [DeviceWork(self._agent, self._volumes, each).follow() for each in decisions]
+        done = [self._work(each) for each in decisions]
         decisions = [each.decision for each in done if each.decision is not None]
         if all_devices:
             done += let_go(self._agent, self._volumes, {*session.core.devices, *damaged})
@@ -288,6 +288,13 @@ class _Pass:
         changed = any(each.changed for each in done)
         ticket = Ticket(session.waiting, tuple(self._urls(session.url)))
         return Passed(changed, outcomes, release.check_interval, self._facts, ticket)
+
+    def _work(self, decision: DeviceDecision) -> Followed:
+        if decision.device not in self._claims.silent:
+            return DeviceWork(self._agent, self._volumes, decision).follow()
+        # It would keep all that is behind it waiting.
+        state = str(self._volumes.state(decision.device))
+        return not_answering(decision, state)
 
     def _not_asked(self, damaged: dict[str, StateError]) -> tuple[Outcome, ...]:
         return tuple(

@@ -34,6 +34,14 @@ BINARY_BYTES = 4096
 _USUAL_BYTES = 16 * 1024
 _LARGEST_AREA = 4 * 1024 * 1024
 CHECKSUM = slice(448, 512)
+_NOT_AS_PRESCRIBED = (
+    KeyError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+)
 _KDFS = frozenset({"pbkdf2", "argon2i", "argon2id"})
 
 
@@ -60,9 +68,16 @@ def parse(copy: bytes) -> Header:
     """
     first, size = _parse_one(copy, 0, MAGIC)
     second, second_size = _parse_one(copy, size, _SECOND_MAGIC)
-    if first != second or size != second_size:
+    if not _are_alike(first, second) or size != second_size:
         raise HeaderError("its two headers differ; `cryptsetup repair` can restore an older one")
     return first
+
+
+def _are_alike(first: Header, second: Header) -> bool:
+    try:
+        return first == second
+    except RecursionError:
+        raise HeaderError("its metadata is nested too deeply") from None
 
 
 def parse_torn(copy: bytes) -> Header:
@@ -154,7 +169,7 @@ def check(header: Header, slots: Collection[str] = ()) -> None:
     """
     try:
         _check_metadata(header.metadata, slots)
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+    except _NOT_AS_PRESCRIBED:
         raise HeaderError("its metadata is not of the form that LUKS2 prescribes") from None
 
 
@@ -167,7 +182,7 @@ def check_unfinished(header: Header) -> None:
     """
     try:
         _check_unfinished(header.metadata)
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+    except _NOT_AS_PRESCRIBED:
         raise HeaderError("its metadata is not of the form that LUKS2 prescribes") from None
 
 
@@ -309,7 +324,7 @@ def used_bytes(copy: bytes, slots: Collection[str] = ()) -> int:
         check(header, slots)
         areas = [slot["area"] for slot in header.metadata["keyslots"].values()]
         return max(int(area["offset"]) + int(area["size"]) for area in areas)
-    except (HeaderError, KeyError, TypeError, ValueError, OverflowError):
+    except (HeaderError, *_NOT_AS_PRESCRIBED):
         return COPY_BYTES
 
 

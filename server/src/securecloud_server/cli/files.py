@@ -1,5 +1,6 @@
 """Files that are there as a whole or not at all."""
 
+import errno
 import os
 import signal
 import sys
@@ -11,6 +12,8 @@ from typing import BinaryIO
 from securecloud_server.domain.errors import Unavailable
 
 _DIRECTORY_MODE = 0o700
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What a file system says that has no hard links."""
 
 
 def make_parents(path: Path) -> None:
@@ -70,10 +73,14 @@ def ended_by_sigterm() -> Iterator[None]:
 def _put(temporary: Path, path: Path, replace: bool) -> None:
     if not replace:
         # Of two that write the same file at the same time one gets it.
-        with suppress(PermissionError):  # on file systems without links
+        try:
             os.link(temporary, path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            _check_free(path, replace)
+        else:
             return
-        _check_free(path, replace)
     temporary.replace(path)
 
 

@@ -43,9 +43,12 @@ class OwnHeads:
     def __init__(self, sign: Signer) -> None:
         self._sign = sign
         self._last: Row | None = None
+        self.seen = False
+        """Whether there ever was one in the database."""
 
     def require(self, row: Row) -> None:
         """Raise Unavailable unless the head is ours: Ed25519 signs the same in the same way."""
+        self.seen = True
         if row == self._last:
             return
         _, size, packed, root, at, signature = row
@@ -72,8 +75,9 @@ def _foreign(problem: str) -> Unavailable:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A point to which an unfinished batch can go back."""
+    """A point to which an unfinished batch can go back; one `loaded` or not at all."""
 
+    loaded: bool
     size: int
     frontier: Frontier
     head: TreeHead | None
@@ -115,7 +119,7 @@ class SqlAuditLog:
     def _require_own(self) -> None:
         if self._row is not None:
             self._heads.require(self._row)
-        elif self._runner.rows(_ANY_EVENT) or self._runner.rows(_ANY_NODE):
+        elif self._heads.seen or self._runner.rows(_ANY_EVENT) or self._runner.rows(_ANY_NODE):
             raise _foreign("it has no head")
 
     def require_leaf(self, seq: int, body: bytes) -> None:
@@ -194,10 +198,18 @@ class SqlAuditLog:
 
     def mark(self) -> Mark:
         """Return the present point."""
-        return Mark(self._size, self._frontier, self._head, len(self._events), len(self._nodes))
+        return Mark(
+            self._loaded,
+            self._size,
+            self._frontier,
+            self._head,
+            len(self._events),
+            len(self._nodes),
+        )
 
     def go_back(self, mark: Mark) -> None:
         """Forget what was appended since `mark`."""
+        self._loaded = mark.loaded
         self._size, self._frontier, self._head = mark.size, mark.frontier, mark.head
         del self._events[mark.events :]
         while len(self._nodes) > mark.nodes:

@@ -88,7 +88,8 @@ class SqlDatabase:
         self.write(self._probe)
 
     def _probe(self, transaction: SqlTransaction) -> None:
-        transaction.log.load()
+        # Reads the head, unless other work of the same commit did.
+        transaction.log.size()
         transaction.runner.change(_PROBE, {"now": int(self._clock())})
 
     def schema_version(self) -> int:
