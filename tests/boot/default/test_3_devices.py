@@ -53,7 +53,7 @@ def test_a_disk_that_was_moved_to_another_machine_is_refused(agent1: Guest, agen
     try:
         agent2.machine.start()
         agent2.machine.wait_for_ssh()
-        seen = agent2.until("agent2-data", "closed", outcome="failed")
+        seen = agent2.until("agent2-data", "closed", outcome="denied", code="header_changed")
         assert "is pinned for this device" in seen["detail"]
         assert "sc-agent2-data" not in agent2.mapped()
         answer = agent2.agent("unlock agent1-data", check=False)

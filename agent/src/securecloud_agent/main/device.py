@@ -156,8 +156,7 @@ class DeviceWork:
         decision = self._decision
         detail = _DETAILS.get(decision.code, decision.code)
         if decision.code == "header_changed" and self._volume is not None:
-            why = f": {observed.header_problem}" if observed.header_problem else ""
-            detail = f"{detail}{why}{way_back(observed, self._volume)}"
+            detail = f"{detail}{self._why_changed(observed, self._volume)}"
         return Outcome(
             device=self._name,
             outcome="failed" if problem else decision.outcome,
@@ -167,6 +166,14 @@ class DeviceWork:
             how=how,
             retry_after=decision.retry_after,
         )
+
+    def _why_changed(self, observed: Observed, volume: Volume) -> str:
+        """Return what this machine sees of another header, and what may help."""
+        found, pinned = observed.luks_uuid, self._known.luks_uuid if self._known else None
+        if found and pinned and found != pinned:
+            return f": it has LUKS UUID {found}, but {pinned} is pinned for this device"
+        why = f": {observed.header_problem}" if observed.header_problem else ""
+        return f"{why}{way_back(observed, volume)}"
 
     def _remember(self, luks_uuid: str | None) -> None:
         volume = self._volume
