@@ -89,6 +89,21 @@ def test_a_disk_that_does_not_answer_keeps_nobody_from_their_keys(
     assert unlock(home, capsys)[1]["devices"][0]["volume"] == "verified"
 
 
+def test_an_open_volume_follows_the_decision_though_its_disk_does_not_answer(
+    home, device, management, source, monkeypatch, capsys
+):
+    """Here its key is asked for once more; had it been denied, it would have to be locked."""
+    stuck = threading.Event()
+    device.successor = os.urandom(64)
+    monkeypatch.setattr(claims, "_DISK_SECONDS", 0.1)
+    monkeypatch.setattr(Volumes, "header", lambda *_: stuck.wait(60))
+    _, result, _ = unlock(home, capsys)
+    stuck.set()
+    assert "renew" in [each.devices[0].want for each in management.evidence]
+    assert result["devices"][0]["outcome"] == "granted"
+    assert "failed" not in [each.results[0].result for each in management.acks]
+
+
 def test_what_is_no_header_has_none(tmp_path, blank_file):
     assert header_on(blank_file) is None
     assert header_on(tmp_path / "none") is None

@@ -25,7 +25,9 @@ class Claims:
         self._volumes = volumes
         self._offline = offline
         self.silent: set[str] = set()
-        """Devices whose disk did not answer."""
+        """Devices that have no key, and whose disk did not answer. What is open is never among
+        them: a denial has to be followed whatever its disk does.
+        """
 
     def of(self, devices: Sequence[str], renewing: Collection[str]) -> tuple[DeviceClaim, ...]:
         """Return a claim for each device; the keys of `renewing` are asked for once more."""
@@ -34,6 +36,7 @@ class Claims:
             observed = self._volumes.observe(device)
             wants[device] = claim(observed, renew=self._is_due(device, observed, renewing))
         headers = self._headers([device for device in devices if wants[device] != "check"])
+        self.silent = {device for device in self.silent if wants[device] == "key"}
         return tuple(
             DeviceClaim(device, want, self._memory.lineage(device).presented, headers.get(device))
             for device, want in wants.items()
