@@ -9,7 +9,7 @@ import json
 import tarfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +19,7 @@ from securecloud_server import __version__, age
 from securecloud_server.app import build
 from securecloud_server.domain.errors import Conflict, Unavailable
 from securecloud_server.domain.ports import Clock
-from securecloud_server.domain.records import Actor, AuditEvent
+from securecloud_server.domain.records import Actor, AuditEvent, TreeHead
 from securecloud_server.keystores.master_key import (
     load_master_key,
     master_key_path,
@@ -32,6 +32,7 @@ from securecloud_server.storage.snapshots import (
     read_snapshot,
     require_empty,
     server_of,
+    upgrade_snapshot,
     write_snapshot,
 )
 
@@ -123,22 +124,31 @@ def restore(
         if not is_absent(settings.storage.url):
             require_empty(engine)
         with TemporaryDirectory(dir=_workspace(settings)) as directory:
-            manifest, key = _unpack(backup, identities, Path(directory) / _DATABASE)
+            snapshot = Path(directory) / _DATABASE
+            manifest, key = _unpack(backup, identities, snapshot)
+            upgrade_snapshot(snapshot)
             _restore_master_key(settings, key)
-            read_snapshot(Path(directory) / _DATABASE, engine, keep_lineages=keep_lineages)
+            details = {**asdict(manifest), "lineages": "kept" if keep_lineages else "forgotten"}
+            event = AuditEvent(actor, "server.restored", "server", "success", "", details)
+            # In the snapshot already: so it is there at once with all the rest, or nothing is.
+            server_id, fingerprint, head = _logged(settings, snapshot, event)
+            read_snapshot(snapshot, engine, keep_lineages=keep_lineages)
     finally:
         engine.dispose()
-    application = build(settings)
+    return Restored(manifest, server_id, fingerprint, head.size, head.root.hex())
+
+
+def _logged(settings: Settings, snapshot: Path, event: AuditEvent) -> tuple[str, str, TreeHead]:
+    """Append the event to the snapshot's log; return who the server is, and the log's head."""
+    storage = replace(settings.storage, url=f"sqlite:///{snapshot}")
+    application = build(replace(settings, storage=storage))
     try:
-        details = {**asdict(manifest), "lineages": "kept" if keep_lineages else "forgotten"}
-        event = AuditEvent(actor, "server.restored", "server", "success", "", details)
         application.database.write(lambda tx: tx.audit.append(event))
         with application.database.read() as tx:
             head = tx.audit.head()
+        return application.server_id, application.responder.fingerprint, head
     finally:
         application.close()
-    identity = application.server_id, application.responder.fingerprint
-    return Restored(manifest, *identity, head.size, head.root.hex())
 
 
 def inspect(

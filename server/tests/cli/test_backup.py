@@ -10,11 +10,12 @@ import tarfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyrage
 import pytest
 from securecloud_server import __version__
+from securecloud_server.storage.snapshots import read_snapshot
 
 from demo.ca import ensure_certificates
 from server.tests.cli.conftest import Installation
@@ -166,6 +167,22 @@ def test_a_restore_that_was_killed_can_be_run_again(
         assert elsewhere.run("restore", *words).returncode == 130
     assert elsewhere.database.exists()
     assert restore(elsewhere, backed_up)["verified"] is True
+
+
+def test_whoever_is_restored_has_it_in_the_log_even_if_the_command_was_killed_then(
+    backed_up: Vault, elsewhere: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*given: Any, **named: Any) -> None:
+        read_snapshot(*given, **named)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("securecloud_server.backups.read_snapshot", killed)
+        words = ("--from", str(backed_up.file), "--identity", str(backed_up.identity))
+        assert elsewhere.run("restore", *words).returncode == 130
+    assert rows(elsewhere, "audit_events")[-1][3] == "server.restored"
+    assert elsewhere.run("audit", "verify").returncode == 0
+    assert restore(elsewhere, backed_up, "--check")["changed"] is False
 
 
 def test_no_key_is_in_plain_and_nothing_is_left_beside_the_database(

@@ -11,7 +11,12 @@ from securecloud_server.domain.records import HeaderCopy
 from securecloud_server.storage import migrations
 from securecloud_server.storage.database import SqlDatabase, make_engine, open_database
 from securecloud_server.storage.schema import DEVICE_STATES, METADATA, SERVER_IDENTITY
-from securecloud_server.storage.snapshots import read_snapshot, require_empty, write_snapshot
+from securecloud_server.storage.snapshots import (
+    read_snapshot,
+    require_empty,
+    upgrade_snapshot,
+    write_snapshot,
+)
 from securecloud_server.storage.verification import verify_audit
 from sqlalchemy import Engine, func, insert, select, update
 
@@ -122,9 +127,7 @@ def test_it_goes_into_an_empty_database_only(
     assert content(target) == before
 
 
-def test_one_of_a_later_schema_is_refused(
-    filled: SqlDatabase, target: Engine, tmp_path: Path
-) -> None:
+def test_one_of_a_later_schema_is_refused(filled: SqlDatabase, tmp_path: Path) -> None:
     write_snapshot(filled.engine, tmp_path / "snapshot.db")
     later = make_engine(f"sqlite:///{tmp_path}/snapshot.db")
     with later.connect() as connection:
@@ -133,11 +136,13 @@ def test_one_of_a_later_schema_is_refused(
         )
     later.dispose()
     with pytest.raises(Unavailable, match="restore it with the version that made it"):
-        read_snapshot(tmp_path / "snapshot.db", target, keep_lineages=True)
+        upgrade_snapshot(tmp_path / "snapshot.db")
 
 
 def test_what_is_no_database_is_refused(target: Engine, tmp_path: Path) -> None:
     (tmp_path / "snapshot.db").write_bytes(b"no database at all, but long enough" * 100)
+    with pytest.raises(Unavailable):
+        upgrade_snapshot(tmp_path / "snapshot.db")
     with pytest.raises(Unavailable):
         read_snapshot(tmp_path / "snapshot.db", target, keep_lineages=True)
     migrations.upgrade(target)

@@ -30,13 +30,8 @@ def write_snapshot(engine: Engine, path: Path) -> None:
         target.dispose()
 
 
-def read_snapshot(path: Path, engine: Engine, *, keep_lineages: bool) -> None:
-    """Bring the snapshot up to date and put it into a database that has no server in it yet.
-
-    Without `keep_lineages` each device begins a new one with its next release: those of the
-    snapshot may be behind those that the machines have by now. So may their LUKS2 headers be, of
-    which only the volume key counts until then.
-    """
+def upgrade_snapshot(path: Path) -> None:
+    """Bring a snapshot of this version or an earlier one up to date; Unavailable for a later one."""
     source = make_engine(f"sqlite:///{path}")
     try:
         version = migrations.schema_version(source)
@@ -46,6 +41,19 @@ def read_snapshot(path: Path, engine: Engine, *, keep_lineages: bool) -> None:
                 f" {migrations.LATEST}; restore it with the version that made it, or a later one"
             )
         migrations.upgrade(source)
+    finally:
+        source.dispose()
+
+
+def read_snapshot(path: Path, engine: Engine, *, keep_lineages: bool) -> None:
+    """Put a snapshot that is up to date into a database that has no server in it yet.
+
+    Without `keep_lineages` each device begins a new one with its next release: those of the
+    snapshot may be behind those that the machines have by now. So may their LUKS2 headers be, of
+    which only the volume key counts until then.
+    """
+    source = make_engine(f"sqlite:///{path}")
+    try:
         migrations.upgrade(engine)
         _copy(source, engine, forget_lineages=not keep_lineages)
     finally:
