@@ -75,6 +75,12 @@ def test_once_more_overwrites_nothing(site: Site, restored: Any) -> None:
     assert site.granted()
 
 
+def test_check_mode_foresees_that(site: Site, restored: Any) -> None:
+    recap, said = site.run("--check", playbook="restore", **restored[0])
+    assert recap["changed"] == 0, said
+    assert not list((site.root / "server").rglob("*.age"))
+
+
 def test_no_secret_is_in_the_output(site: Site, restored: Any, identity: Path) -> None:
     said = restored[1]
     assert identity.read_text() not in said

@@ -118,6 +118,14 @@ def build(
     in_front = keystores if cache is None else keystores.with_instead(cache)
     rewrapping = Rewrapping(database, keystores, partial(_renew_identity, settings, key_ring))
     proof = KeyProof(database, keystores)
+    admin = administration(
+        Ports(database, clock, random),
+        in_front,
+        keystores,
+        AgeSealer(),
+        responder.fingerprint,
+        settings.policy.approval_lifetime,
+    )
     return Application(
         settings=settings,
         database=database,
@@ -134,24 +142,18 @@ def build(
             random,
             exchange_times(settings),
             settings.evidence.history,
+            admin.refusals,
             metrics.decision,
             metrics.acknowledged,
         ),
-        enrolment=EnrolmentService(database, responder, clock, random),
+        enrolment=EnrolmentService(database, responder, clock, random, admin.refusals),
         housekeeping=Housekeeping(database, clock, settings.evidence.days),
         rewrapping=rewrapping,
         key_proof=proof,
         key_care=KeyCare(rewrapping, proof, clock, partial(_proven, metrics)),
         key_cache=cache,
         checks=CheckWatch(database),
-        admin=administration(
-            Ports(database, clock, random),
-            in_front,
-            keystores,
-            AgeSealer(),
-            responder.fingerprint,
-            settings.policy.approval_lifetime,
-        ),
+        admin=admin,
     )
 
 

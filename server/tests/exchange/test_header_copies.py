@@ -96,6 +96,14 @@ def test_another_header_is_not_kept(server: Any, dialogue: Any) -> None:
     assert caught.value.code is ErrorCode.STALE
     assert kept(server) is None
     assert server.state(DEVICE).header_kept is None
+    event = server.events()[-1]
+    assert (event.action, event.object, event.outcome) == (
+        "exchange.refused",
+        f"device:{DEVICE}",
+        "refused",
+    )
+    assert event.reason == "a copy of another header than expected"
+    assert event.details["header"] == of(OTHER).digest.hex()
 
 
 def test_nothing_is_kept_of_what_was_taken_away(server: Any, machine: Any, dialogue: Any) -> None:

@@ -271,3 +271,18 @@ def test_an_answer_to_an_earlier_check_does_not_change_it(server: Any, opened: A
     tell(late, 1, OLD)
     state = server.state(DEVICE)
     assert (state.header, state.header_changing) == (NEW.digest, False)
+
+
+def test_an_answer_of_before_the_last_release_does_not_set_it_back(
+    server: Any, opened: Any
+) -> None:
+    """While key slots change, the header of before would fit, and the next boot would not."""
+    late = check(opened)
+    server.clock.forward(1)
+    rotate(server)
+    dialogue, _ = renew(opened)
+    tell(dialogue, 2, BOTH)
+    tell(late, 1, OLD)
+    state = server.state(DEVICE)
+    assert (state.header, state.header_changing) == (BOTH.digest, True)
+    assert boot(opened, NEW).code == "approved"

@@ -1,4 +1,4 @@
-"""Reading the audit log, and the refusals that the admin API adds to it."""
+"""Reading the audit log, and the refusals that are added to it at the doors."""
 
 import threading
 from collections.abc import Mapping, Sequence

@@ -16,7 +16,12 @@ from securecloud_server.domain.records import Actor, Agent, AuditEvent
 from securecloud_server.services.checks import last_check
 from securecloud_server.services.exchange_ack import Acknowledgement
 from securecloud_server.services.exchange_copies import HeaderCopies
-from securecloud_server.services.exchange_identities import Identities, Refused, refusing
+from securecloud_server.services.exchange_identities import (
+    Doorkeeper,
+    Identities,
+    Refused,
+    Strangers,
+)
 from securecloud_server.services.exchange_release import Release
 from securecloud_server.services.exchange_situation import (
     fact_requests,
@@ -63,6 +68,7 @@ class ExchangeService:
         random: RandomSource,
         times: ExchangeTimes,
         history: int,
+        strangers: Strangers,
         observe: Observer = _nobody,
         acknowledged: Told = _nobody,
     ) -> None:
@@ -70,32 +76,35 @@ class ExchangeService:
         self._responder = responder
         self._clock = clock
         self._times = times
+        self._door = Doorkeeper(database, strangers)
         self._release = Release(database, keystores, responder, random, times, history, observe)
         self._acknowledgement = Acknowledgement(database, responder, acknowledged)
         self._copies = HeaderCopies(database, responder)
 
     def hello(self, data: bytes, source: str) -> bytes:
         """Return the Challenge: which devices, and which facts their policies need."""
-        return refusing(self._database, lambda: self._hello(data, source))
+        return self._door.run("hello", source, lambda: self._hello(data, source))
 
     def evidence(self, data: bytes, source: str) -> bytes:
         """Return the Release: a decision on every device, with its key where granted."""
         now = int(self._clock())
-        return refusing(self._database, lambda: self._release.answer(data, source, now))
+        return self._door.run("evidence", source, lambda: self._release.answer(data, source, now))
 
     def ack(self, data: bytes, source: str) -> bytes:
         """Record what became of the keys; return the Receipt."""
         now = int(self._clock())
-        return refusing(self._database, lambda: self._acknowledgement.answer(data, source, now))
+        return self._door.run(
+            "ack", source, lambda: self._acknowledgement.answer(data, source, now)
+        )
 
     def copy(self, data: bytes, source: str) -> bytes:
         """Keep a copy of a LUKS header; return the Kept."""
         now = int(self._clock())
-        return refusing(self._database, lambda: self._copies.answer(data, source, now))
+        return self._door.run("copy", source, lambda: self._copies.answer(data, source, now))
 
     def _hello(self, data: bytes, source: str) -> bytes:
         with self._database.read() as tx:
-            identities = Identities(tx)
+            identities = Identities(tx, source)
             opened = self._responder.open_hello(data, identities)
             return self._challenge(tx, opened, identities.agent, source)
 

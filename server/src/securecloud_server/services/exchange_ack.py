@@ -14,7 +14,7 @@ from securecloud_server.domain.records import Actor, Agent, AuditEvent, DeviceSt
 from securecloud_server.domain.volume_states import after_result
 from securecloud_server.services import exchange_audit as audit
 from securecloud_server.services import exchange_headers as headers
-from securecloud_server.services.exchange_identities import Refused
+from securecloud_server.services.exchange_identities import Refused, active_agent
 from securecloud_server.services.exchange_release import lineage_tag
 from securecloud_server.services.exchange_situation import DeviceView, observe
 
@@ -52,9 +52,7 @@ class Acknowledgement:
 
 def _record(tx: Transaction, opened: OpenedAck, source: str, now: int) -> tuple[str, ...]:
     """Return the devices of whose LUKS headers a copy is wanted."""
-    agent = tx.agents.by_id(opened.agent_id)
-    if agent is None or agent.state != "active":
-        raise ProtocolError(ErrorCode.NOT_AUTHENTICATED, "the agent is gone or retired")
+    agent = active_agent(tx, opened.agent_id, source)
     report = Report(opened, agent, Actor("agent", agent.name, None, source), now)
     _acknowledge_once(tx, report)
     results = {result.device: result for result in opened.ack.results}
@@ -89,8 +87,8 @@ def _record_device(
         lineage_tag(report.opened.ack.session_id)
     )
     state = view.state
-    if released or unconfirmed is None:
-        # With a later release on its way, this says how the volume was before.
+    if released or (unconfirmed is None and not _is_late(report, state)):
+        # Of before the last release, this says how the volume was then.
         state = _heard(state, result, report.now)
         if wrong is None:
             state, problem = _with_header(state, result, released=released)
@@ -103,6 +101,11 @@ def _record_device(
         tx.devices.put_state(state)
     tx.audit.append(audit.acknowledged(report.actor, report.opened, result, problem))
     return result.result in _IN_USE and headers.lacks_copy(state)
+
+
+def _is_late(report: Report, state: DeviceState) -> bool:
+    """Whether this is of before the last release."""
+    return report.opened.state.issued_at < (state.last_release_at or 0)
 
 
 def _wrong_volume(view: DeviceView, result: wire.AckResult) -> str | None:

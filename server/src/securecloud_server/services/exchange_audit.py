@@ -99,6 +99,7 @@ def acknowledged(
     }
     if result.header is not None:
         details["header"] = _header(result.header)
+        details["header_changing"] = result.header.changing
     failed = result.result == "failed" or problem is not None
     return AuditEvent(
         actor,

@@ -2,13 +2,14 @@
 
 import hashlib
 
-from securecloud_protocol.errors import ErrorCode, ProtocolError
+from securecloud_protocol.errors import ErrorCode
 from securecloud_protocol.server import OpenedCopy, Responder
 
 from securecloud_server.domain.ports import Database, Transaction
-from securecloud_server.domain.records import Actor, HeaderCopy
+from securecloud_server.domain.records import Actor, AuditEvent, HeaderCopy
 from securecloud_server.services.admin import log
 from securecloud_server.services.exchange_headers import expected, kept
+from securecloud_server.services.exchange_identities import Refused, active_agent
 
 
 class HeaderCopies:
@@ -26,26 +27,26 @@ class HeaderCopies:
 
 
 def _keep(tx: Transaction, opened: OpenedCopy, source: str, now: int) -> None:
-    agent = tx.agents.by_id(opened.agent_id)
-    if agent is None or agent.state != "active":
-        raise ProtocolError(ErrorCode.NOT_AUTHENTICATED, "the agent is gone or retired")
+    agent = active_agent(tx, opened.agent_id, source)
+    actor = Actor("agent", agent.name, None, source)
     name, header = opened.copy.device, opened.copy.header
+    details: dict[str, object] = {"session_id": opened.copy.session_id.hex()}
+
+    def stale(reason: str) -> Refused:
+        event = AuditEvent(actor, "exchange.refused", f"device:{name}", "refused", reason, details)
+        return Refused(ErrorCode.STALE, event)
+
     device = tx.devices.get(name)
     if device is None or device.agent != agent.name:
-        raise ProtocolError(ErrorCode.STALE, f"{name}: not of agent {agent.name} any more")
+        raise stale(f"not of agent {agent.name} any more")
     state = tx.devices.states([device.device_id])[device.device_id]
     digest, known = hashlib.sha256(header).digest(), expected(state)
+    details |= {"header": digest.hex(), "octets": len(header)}
     if known is None or known.digest != digest:
-        raise ProtocolError(ErrorCode.STALE, f"{name}: a copy of another header than expected")
+        raise stale("a copy of another header than expected")
     if state.header_kept == digest:
         # Sent again, for the Kept was lost.
         return
     tx.header_copies.put(HeaderCopy(device.device_id, digest, header, now))
     tx.devices.put_state(kept(state, digest))
-    actor = Actor("agent", agent.name, None, source)
-    details = {
-        "session_id": opened.copy.session_id.hex(),
-        "header": digest.hex(),
-        "octets": len(header),
-    }
     log(tx, actor, "device.header_kept", f"device:{name}", details)

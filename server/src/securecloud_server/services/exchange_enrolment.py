@@ -10,7 +10,7 @@ from securecloud_protocol.server import OpenedEnrol, Responder
 from securecloud_server.domain.ids import uuid7
 from securecloud_server.domain.ports import Clock, Database, RandomSource, Transaction
 from securecloud_server.domain.records import Actor, Agent, AuditEvent, EnrolmentTokenRecord
-from securecloud_server.services.exchange_identities import Refused, refusing
+from securecloud_server.services.exchange_identities import Doorkeeper, Refused, Strangers
 
 _NO_HASH = bytes(32)
 
@@ -19,9 +19,15 @@ class EnrolmentService:
     """Answers GET and POST enrol. Raises ProtocolError; `detail` is for the log only."""
 
     def __init__(
-        self, database: Database, responder: Responder, clock: Clock, random: RandomSource
+        self,
+        database: Database,
+        responder: Responder,
+        clock: Clock,
+        random: RandomSource,
+        strangers: Strangers,
     ) -> None:
         self._database = database
+        self._door = Doorkeeper(database, strangers)
         self._responder = responder
         self._clock = clock
         self._random = random
@@ -41,7 +47,7 @@ class EnrolmentService:
         def bind() -> str:
             return self._database.write(lambda tx: self._bind(tx, opened, actor))
 
-        agent_id = refusing(self._database, bind)
+        agent_id = self._door.run("enrol", source, bind)
         return self._responder.enrolled(opened, agent_id)
 
     def _bind(self, tx: Transaction, opened: OpenedEnrol, actor: Actor) -> str:
@@ -78,10 +84,7 @@ class EnrolmentService:
 
 
 def _authentic_token(tx: Transaction, opened: OpenedEnrol) -> EnrolmentTokenRecord:
-    """Return the token whose secret was presented.
-
-    A stranger cannot fill the audit log with guesses: this refusal is logged, not audited.
-    """
+    """Return the token whose secret was presented; who guesses is a stranger."""
     token = tx.enrolment_tokens.get(opened.request.token_id)
     expected = token.secret_hash if token else _NO_HASH
     presented = hashlib.sha256(opened.secret).digest()

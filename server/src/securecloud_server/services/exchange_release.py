@@ -121,7 +121,7 @@ class Release:
 
     def _authenticate(self, data: bytes, source: str, now: int) -> Inquiry:
         with self._database.read() as tx:
-            identities = Identities(tx)
+            identities = Identities(tx, source)
             opened = self._responder.open_evidence(data, identities, now)
             situation = _current(tx, identities.agent, opened)
         _check_claims(opened)

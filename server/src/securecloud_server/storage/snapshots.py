@@ -31,7 +31,7 @@ def write_snapshot(engine: Engine, path: Path) -> None:
 
 
 def upgrade_snapshot(path: Path) -> None:
-    """Bring a snapshot of this version or an earlier one up to date; Unavailable for a later one."""
+    """Bring a snapshot up to date; Unavailable when it is of a later version, or none."""
     source = make_engine(f"sqlite:///{path}")
     try:
         version = migrations.schema_version(source)
