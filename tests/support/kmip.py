@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from tests.support.live import eventually
+
 _START_SECONDS = 60.0
 _PAUSE = threading.Event()
 
@@ -163,6 +165,8 @@ def running_kmip_server(folder: Path) -> Iterator[KmipServer]:
         server.stop()
 
 
+_FIN_WAIT1 = 4
+
 Meddle = Callable[[ssl.SSLSocket, bytes], None]
 """Does with an answer what it likes, instead of sending it."""
 
@@ -178,7 +182,7 @@ class Relay:
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
         self.meddle: Meddle | None = None
-        self._streams: list[socket.socket] = []
+        self._streams: list[ssl.SSLSocket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -209,16 +213,29 @@ class Relay:
                         meddle(stream, answer)
 
     def hang_up(self) -> None:
-        """End all connections, as a server does that is restarted."""
+        """End all connections, as a server does that is restarted, and see that it is heard of."""
         streams, self._streams = self._streams, []
         for stream in streams:
-            with contextlib.suppress(OSError):
-                stream.shutdown(socket.SHUT_RDWR)
-            stream.close()
+            _shut_down(stream)
 
     def close(self) -> None:
         self._listener.close()
         self.hang_up()
+
+
+def _shut_down(stream: ssl.SSLSocket) -> None:
+    """End the connection. It is closed by its own thread alone: OpenSSL may still send an alert,
+    and would send it into whatever has the number of a closed descriptor by then.
+    """
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(stream, socket.SHUT_RDWR)
+        # A busy kernel takes its time, and whoever asks before that cannot know.
+        eventually(lambda: _state(stream) != _FIN_WAIT1, 10)
+
+
+def _state(stream: socket.socket) -> int:
+    """Return the state of the connection (Linux, tcp_info.tcpi_state)."""
+    return stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
 
 
 def _message(stream: ssl.SSLSocket) -> bytes:
