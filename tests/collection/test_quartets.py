@@ -282,6 +282,22 @@ def test_quarantine(play: Play, machine: AgentMachine) -> None:
     assert released() == "approved"
 
 
+def test_luks_header(play: Play, machine: AgentMachine) -> None:
+    """A header that one of us changed with cryptsetup."""
+    machine.server.ok("PUT", "/policies/quartet-approving", APPROVING)
+    volume = machine.directory / "labelled.luks"
+    machine.register("quartet-header", "quartet-approving", source=str(volume), mount_point=None)
+    assert machine.unlock("quartet-header")[1]["outcome"] == "granted"
+    machine.cli("lock", "quartet-header")
+    subprocess.run(["cryptsetup", "--batch-mode", "config", "--label=data", volume], check=True)
+    assert machine.unlock("quartet-header")[1]["code"] == "header_changed"
+    refused = machine.server.ok("GET", "/devices/quartet-header")["header"]["refused"]
+    results = play("quartets/luks_header.yml", device="quartet-header", digest=refused)
+    assert_quartet(results["accept"])
+    assert results["accept"][1]["device"]["header"]["digest"] == refused
+    assert machine.unlock("quartet-header")[1]["outcome"] == "granted"
+
+
 @pytest.mark.parametrize(
     ("module", "key", "names"),
     [
