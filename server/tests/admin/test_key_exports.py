@@ -268,6 +268,21 @@ def test_a_token_that_is_revoked_while_it_is_used_is_no_token(
     assert alice.get(asked)["state"] == "pending"
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["revoked", "its name given again"])
+def test_with_a_token_that_is_revoked_goes_what_it_granted(
+    server: Any, alice: Caller, asked: str, clock: Any, again: bool
+) -> None:
+    stolen = minted(server, "mallory")
+    stolen.post(f"{asked}:grant", GRANT)
+    alice.delete(f"/tokens/{str(stolen.token).split('.')[1]}")
+    clock.forward(1)
+    if again:
+        minted(server, "mallory")
+    problem = alice.refused("conflict", "POST", f"{asked}:collect", {})
+    assert "granted by token:mallory, which is not valid any more" in problem["detail"]
+    assert refusal(alice) == (ALICE, "refused", "collect")
+
+
 def test_the_command_line_is_nobody_who_grants(server: Any, asked: str) -> None:
     service = server.application.admin.key_exports
     with pytest.raises(NotAuthenticated):

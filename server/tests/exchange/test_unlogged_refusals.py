@@ -48,3 +48,10 @@ def test_an_enrolment_with_a_token_that_was_used(
     answers = refusal(server, "enrol", message, monkeypatch)
     assert answers == ["unavailable", "enrolment_refused"]
     assert server.actions().count("agent.enrolment_refused") == 1
+
+
+def test_a_stranger(server: Any, machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.key = Ed25519PrivateKey.generate()
+    answers = refusal(server, "hello", machine.begin().hello, monkeypatch)
+    assert answers == ["unavailable", "not_authenticated"]
+    assert server.actions().count("exchange.unauthenticated") == 1

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 
+from securecloud_server.domain.errors import Unavailable
 from securecloud_server.domain.privileges import Privilege, authorize
 from securecloud_server.domain.records import Actor, AuditEvent, LoggedEvent, TreeHead
 from securecloud_server.services.admin import Ports, read_page
@@ -49,7 +50,13 @@ class RefusalLog:
             return
         details = {"similar_not_logged": suppressed} if suppressed else {}
         event = AuditEvent(actor, action, target, "refused", reason, details)
-        self._ports.database.write(lambda tx: tx.audit.append(event))
+        try:
+            self._ports.database.write(lambda tx: tx.audit.append(event))
+        except Unavailable:
+            with self._lock:
+                # The next one is not like one that was appended.
+                self._since.pop((actor.source, action), None)
+            raise
 
     def _due(self, source: str | None, action: str) -> int | None:
         """Return how many like it went unlogged, or None while the minute lasts."""

@@ -23,7 +23,7 @@ from securecloud_server.services.admin import (
     log,
     read_page,
 )
-from securecloud_server.services.api_tokens import token_of
+from securecloud_server.services.api_tokens import is_held_since, token_of
 
 _EVENTS = {
     life.PENDING: "key.export_requested",
@@ -153,6 +153,7 @@ class KeyExportService:
         now = self._ports.now()
         export = found(tx.exports.get(export_id), "key export", export_id)
         collected = life.collect(export, token_of(tx, actor, now), now)
+        _require_granter(tx, export, now)
         return collected, _key_of(tx, export)
 
     def _sealed(self, actor: Actor, export: KeyExport, key: Key) -> str:
@@ -213,6 +214,16 @@ def _require_rare(tx: Transaction, token: ApiToken, now: int) -> None:
         (life.PER_SERVER, None, "all together"),
     ):
         life.require_rare(tx.exports.asked_at(since, limit, origin), limit, whose, now)
+
+
+def _require_granter(tx: Transaction, export: KeyExport, now: int) -> None:
+    """Raise Conflict when the token that granted it was taken away: so was its word."""
+    granter, moment = export.decided_by or "", export.decided_at or 0
+    if not is_held_since(tx, granter.removeprefix("token:"), moment, now):
+        raise Conflict(
+            f"key export {export.export_id} was granted by {granter}, which is not valid any more;"
+            " ask anew"
+        )
 
 
 def _key_of(tx: Transaction, export: KeyExport) -> Key:
