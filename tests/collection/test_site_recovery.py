@@ -1,6 +1,7 @@
 """The server of the site is lost; the playbooks `backup` and `restore` bring it back."""
 
 import os
+import re
 import select
 import shutil
 import signal
@@ -79,6 +80,10 @@ def test_check_mode_foresees_that(site: Site, restored: Any) -> None:
     recap, said = site.run("--check", playbook="restore", **restored[0])
     assert recap["changed"] == 0, said
     assert not list((site.root / "server").rglob("*.age"))
+    elsewhere = f"sqlite:///{site.root}/server/data/elsewhere.db"
+    asked = {**restored[0], "management_server_storage_url": elsewhere}
+    _, said = site.run("--check", playbook="restore", **asked)
+    assert re.search(r"TASK .*Restore the backup.*\nchanged: ", said), said
 
 
 def test_no_secret_is_in_the_output(site: Site, restored: Any, identity: Path) -> None:

@@ -321,12 +321,14 @@ def test_a_refused_header_is_accepted_by_its_digest_with_a_reason(
         "data", header=old, volume_key=old, header_refused=new, volume_key_refused=None
     )
     shown = {"digest": old.hex(), "changing": False, "refused": new.hex(), "copy_of": None}
+    shown["acceptable"] = False
     assert admin.get("/devices/data")["header"] == shown
     other = admin.refused("conflict", "POST", path, {**REASON, "digest": old.hex()})
     assert new.hex() in other["detail"]
     assert "is damaged" in admin.refused("conflict", "POST", path, body)["detail"]
     assert server.state("data").header == old
     server.change_state("data", volume_key_refused=new)
+    assert admin.get("/devices/data")["header"]["acceptable"] is True
     answer = admin.call("POST", path, body)
     assert answer.json["header"] == {**shown, "digest": new.hex(), "refused": None}
     assert answer.headers["ETag"] == created.headers["ETag"]

@@ -282,7 +282,19 @@ def test_an_answer_of_before_the_last_release_does_not_set_it_back(
     rotate(server)
     dialogue, _ = renew(opened)
     tell(dialogue, 2, BOTH)
-    tell(late, 1, OLD)
+    tell(late, 1, OLD, "closed")
     state = server.state(DEVICE)
     assert (state.header, state.header_changing) == (BOTH.digest, True)
+    assert state.volume_state == "open"
+    assert server.events()[-1].details["counts"] is False
     assert boot(opened, NEW).code == "approved"
+
+
+def test_a_clock_that_was_set_back_makes_nothing_late(server: Any, opened: Any) -> None:
+    rotate(server)
+    dialogue, _ = renew(opened)
+    tell(dialogue, 2, BOTH)
+    server.clock.forward(-600)
+    tell(check(opened), 2, NEW)
+    state = server.state(DEVICE)
+    assert (state.header, state.header_changing) == (NEW.digest, False)

@@ -1,5 +1,6 @@
 """Who knocks and cannot be told is answered with a closed code, and is in the audit log."""
 
+import json
 import os
 from dataclasses import replace
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securecloud_protocol import agent as protocol
 from securecloud_protocol import messages as wire
+from securecloud_protocol.encoding import b64u_encode
 from securecloud_protocol.envelope import encode_error
 from securecloud_protocol.errors import ErrorCode
 
@@ -67,6 +69,22 @@ def test_an_enrolment_token_is_guessed(server: Any) -> None:
     assert guess.token_id in server.events()[-1].reason
 
 
+def test_an_enrolment_that_nobody_signed(server: Any) -> None:
+    enrolment = protocol.Enrolment(server.identity(), Ed25519PrivateKey.generate())
+    envelope = json.loads(enrolment.request("web2", server.token("web2")))
+    envelope["sig"] = b64u_encode(bytes(64))
+    server.post("enrol", json.dumps(envelope).encode())
+    assert refused(server) == [("anonymous:unknown", "exchange.unauthenticated", "enrol")]
+
+
+def test_one_step_does_not_hide_another(server: Any, impostor: Any) -> None:
+    server.post("hello", impostor.begin().hello)
+    guess = replace(server.token("web2"), secret=os.urandom(32))
+    enrolment = protocol.Enrolment(server.identity(), Ed25519PrivateKey.generate())
+    server.post("enrol", enrolment.request("web2", guess))
+    assert [target for _, _, target in refused(server)] == ["hello", "enrol"]
+
+
 @pytest.mark.parametrize("step", ["hello", "evidence", "ack", "copy"])
 def test_a_retired_agent_is_told_nothing_and_named_in_the_log(
     server: Any, machine: Any, step: str
@@ -84,6 +102,7 @@ def test_a_retired_agent_is_told_nothing_and_named_in_the_log(
         dialogue.exchange.receipt(server.post("ack", message))
         message = dialogue.exchange.copy("web1-data", b"a header")
     retire(server, "web1")
-    assert server.post(step, message) == NOT_AUTHENTICATED
+    for _ in range(3):
+        assert server.post(step, message) == NOT_AUTHENTICATED
     assert refused(server) == [("agent:web1", "exchange.refused", "agent:web1")]
     assert server.events()[-1].reason == "the agent is retired"

@@ -72,6 +72,7 @@ EXPORT = KeyExport(
     decided_by="token:bob",
     decided_reason="I know",
     decided_at=20,
+    decider_id="t2",
 )
 SIGHTING = Sighting(
     device_id="dev-1",

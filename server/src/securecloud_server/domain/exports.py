@@ -72,6 +72,7 @@ def _decide(
         decided_by=f"token:{by.name}",
         decided_reason=reason,
         decided_at=now,
+        decider_id=by.token_id,
         expires_at=expires_at,
     )
 

@@ -178,7 +178,8 @@ class KeyExport:
     """One version of a key on its way to a person: asked for by one, granted by another.
 
     `recipient` is the public key that it is sealed to; the key itself is never kept here. The
-    requester is a token, `requester_origin` that token's origin (see `ApiToken`).
+    requester is a token, `requester_origin` that token's origin (see `ApiToken`), and so is who
+    decided.
     """
 
     export_id: str
@@ -197,6 +198,7 @@ class KeyExport:
     decided_reason: str | None = None
     decided_at: int | None = None
     collected_at: int | None = None
+    decider_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from securecloud_server.domain.ports import RecipientSealer
 from securecloud_server.services.admin import Ports
 from securecloud_server.services.agents import AgentService
 from securecloud_server.services.api_tokens import ApiTokenService
-from securecloud_server.services.audit import AuditService, RefusalLog
+from securecloud_server.services.audit import AuditService
 from securecloud_server.services.device_groups import DeviceGroupService
 from securecloud_server.services.devices import DeviceService
 from securecloud_server.services.enrollment_tokens import EnrollmentTokenService
@@ -17,6 +17,7 @@ from securecloud_server.services.key_requests import KeyRequestService
 from securecloud_server.services.keys import KeyService
 from securecloud_server.services.policies import PolicyService
 from securecloud_server.services.policy_replay import PolicyReplay
+from securecloud_server.services.refusals import RefusalLog
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,18 +139,6 @@ def token_of(tx: Transaction, actor: Actor, now: int) -> ApiToken:
     return token
 
 
-def is_held_since(tx: Transaction, name: str, moment: int, now: int) -> bool:
-    """Whether the token that had this name at a moment is still active.
-
-    Names are of one active token at a time, but may be given again.
-    """
-    return any(
-        state(token, now) == "active" and token.created_at <= moment
-        for page in _pages(tx, {"name": name})
-        for token in page
-    )
-
-
 def _origin(tx: Transaction, actor: Actor, token_id: str, now: int) -> str:
     """Return the origin of the token that `actor` mints."""
     return token_id if actor.kind != "token" else token_of(tx, actor, now).origin

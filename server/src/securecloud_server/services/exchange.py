@@ -19,8 +19,8 @@ from securecloud_server.services.exchange_copies import HeaderCopies
 from securecloud_server.services.exchange_identities import (
     Doorkeeper,
     Identities,
+    Refusals,
     Refused,
-    Strangers,
 )
 from securecloud_server.services.exchange_release import Release
 from securecloud_server.services.exchange_situation import (
@@ -68,7 +68,7 @@ class ExchangeService:
         random: RandomSource,
         times: ExchangeTimes,
         history: int,
-        strangers: Strangers,
+        refusals: Refusals,
         observe: Observer = _nobody,
         acknowledged: Told = _nobody,
     ) -> None:
@@ -76,7 +76,7 @@ class ExchangeService:
         self._responder = responder
         self._clock = clock
         self._times = times
-        self._door = Doorkeeper(database, strangers)
+        self._door = Doorkeeper(database, refusals)
         self._release = Release(database, keystores, responder, random, times, history, observe)
         self._acknowledgement = Acknowledgement(database, responder, acknowledged)
         self._copies = HeaderCopies(database, responder)

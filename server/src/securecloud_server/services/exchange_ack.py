@@ -74,7 +74,7 @@ def _acknowledge_once(tx: Transaction, report: Report) -> None:
     except Conflict as error:
         raise Refused(ErrorCode.REPLAYED, _refusal(report, str(error))) from None
     except NotFound as error:
-        raise ProtocolError(ErrorCode.EXPIRED, str(error)) from None
+        raise Refused(ErrorCode.EXPIRED, _refusal(report, str(error))) from None
 
 
 def _record_device(
@@ -87,8 +87,9 @@ def _record_device(
         lineage_tag(report.opened.ack.session_id)
     )
     state = view.state
-    if released or (unconfirmed is None and not _is_late(report, state)):
-        # Of before the last release, this says how the volume was then.
+    # With a release behind it, or one that nobody confirmed, it may say how the volume was before.
+    counts = released or (unconfirmed is None and not _is_late(report, state))
+    if counts:
         state = _heard(state, result, report.now)
         if wrong is None:
             state, problem = _with_header(state, result, released=released)
@@ -99,13 +100,16 @@ def _record_device(
         _deliver(tx, report, view, result)
     if state != view.state:
         tx.devices.put_state(state)
-    tx.audit.append(audit.acknowledged(report.actor, report.opened, result, problem))
+    tx.audit.append(audit.acknowledged(report.actor, report.opened, result, problem, counts=counts))
     return result.result in _IN_USE and headers.lacks_copy(state)
 
 
 def _is_late(report: Report, state: DeviceState) -> bool:
-    """Whether this is of before the last release."""
-    return report.opened.state.issued_at < (state.last_release_at or 0)
+    """Whether this is of before the last release.
+
+    A release that is yet to come was made before the clock was set back.
+    """
+    return report.opened.state.issued_at < (state.last_release_at or 0) <= report.now
 
 
 def _wrong_volume(view: DeviceView, result: wire.AckResult) -> str | None:

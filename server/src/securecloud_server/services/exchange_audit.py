@@ -86,9 +86,12 @@ def truncation(inquiry: Told, reason: str) -> AuditEvent:
 
 
 def acknowledged(
-    actor: Actor, opened: OpenedAck, result: wire.AckResult, problem: str | None
+    actor: Actor, opened: OpenedAck, result: wire.AckResult, problem: str | None, *, counts: bool
 ) -> AuditEvent:
-    """Return the event of what became of one device on the machine."""
+    """Return the event of what became of one device on the machine.
+
+    What does not `count` left the server's idea of the volume as it was.
+    """
     details: dict[str, Any] = {
         "session_id": opened.ack.session_id.hex(),
         "result": result.result,
@@ -100,6 +103,8 @@ def acknowledged(
     if result.header is not None:
         details["header"] = _header(result.header)
         details["header_changing"] = result.header.changing
+    if not counts:
+        details["counts"] = False
     failed = result.result == "failed" or problem is not None
     return AuditEvent(
         actor,

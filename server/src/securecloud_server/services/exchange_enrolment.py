@@ -10,7 +10,7 @@ from securecloud_protocol.server import OpenedEnrol, Responder
 from securecloud_server.domain.ids import uuid7
 from securecloud_server.domain.ports import Clock, Database, RandomSource, Transaction
 from securecloud_server.domain.records import Actor, Agent, AuditEvent, EnrolmentTokenRecord
-from securecloud_server.services.exchange_identities import Doorkeeper, Refused, Strangers
+from securecloud_server.services.exchange_identities import Doorkeeper, Refusals, Refused
 
 _NO_HASH = bytes(32)
 
@@ -24,10 +24,10 @@ class EnrolmentService:
         responder: Responder,
         clock: Clock,
         random: RandomSource,
-        strangers: Strangers,
+        refusals: Refusals,
     ) -> None:
         self._database = database
-        self._door = Doorkeeper(database, strangers)
+        self._door = Doorkeeper(database, refusals)
         self._responder = responder
         self._clock = clock
         self._random = random
@@ -41,13 +41,12 @@ class EnrolmentService:
 
         The same agent with the same token gets the same answer again: a reply may get lost.
         """
+        return self._door.run("enrol", source, lambda: self._enrol(data, source))
+
+    def _enrol(self, data: bytes, source: str) -> bytes:
         opened = self._responder.open_enrol(data)
         actor = Actor("agent", opened.request.agent_name, None, source)
-
-        def bind() -> str:
-            return self._database.write(lambda tx: self._bind(tx, opened, actor))
-
-        agent_id = self._door.run("enrol", source, bind)
+        agent_id = self._database.write(lambda tx: self._bind(tx, opened, actor))
         return self._responder.enrolled(opened, agent_id)
 
     def _bind(self, tx: Transaction, opened: OpenedEnrol, actor: Actor) -> str:

@@ -10,6 +10,7 @@ from securecloud_server.domain.ports import Database, Transaction
 from securecloud_server.domain.records import Actor, Agent, AuditEvent
 
 T = TypeVar("T")
+_STRANGE = "exchange.unauthenticated"
 _OF_STRANGERS = frozenset({ErrorCode.NOT_AUTHENTICATED, ErrorCode.ENROLMENT_REFUSED})
 
 
@@ -49,13 +50,9 @@ def active_agent(tx: Transaction, agent_id: str, source: str) -> Agent:
 
 
 def _active(agent: Agent, source: str) -> Agent:
-    if agent.state == "active":
-        return agent
-    actor = Actor("agent", agent.name, None, source)
-    event = AuditEvent(
-        actor, "exchange.refused", f"agent:{agent.name}", "refused", "the agent is retired"
-    )
-    raise Refused(ErrorCode.NOT_AUTHENTICATED, event)
+    if agent.state != "active":
+        raise Retired(Actor("agent", agent.name, None, source))
+    return agent
 
 
 class Refused(ProtocolError):
@@ -66,10 +63,20 @@ class Refused(ProtocolError):
         self.event = event
 
 
-class Strangers(Protocol):
-    """Keeps that somebody knocked who cannot be told."""
+class Retired(ProtocolError):
+    """A message of an agent that was sent away, and knocks as often as it likes."""
 
-    def record(self, actor: Actor, action: str, target: str, reason: str) -> None:
+    def __init__(self, actor: Actor) -> None:
+        super().__init__(ErrorCode.NOT_AUTHENTICATED, "the agent is retired")
+        self.actor = actor
+
+
+class Refusals(Protocol):
+    """Keeps that somebody knocked who is not let in."""
+
+    def record(
+        self, actor: Actor, action: str, target: str, reason: str, *, apart: str = ""
+    ) -> None:
         """Append the refusal to the audit log unless one like it was appended just now."""
 
 
@@ -79,9 +86,9 @@ class Doorkeeper:
     Without a database everything is UNAVAILABLE, a refusal too.
     """
 
-    def __init__(self, database: Database, strangers: Strangers) -> None:
+    def __init__(self, database: Database, refusals: Refusals) -> None:
         self._database = database
-        self._strangers = strangers
+        self._refusals = refusals
 
     def run(self, step: str, source: str, answer: Callable[[], T]) -> T:
         """Return the answer of the step to a message from the address `source`."""
@@ -97,8 +104,12 @@ class Doorkeeper:
             event = refusal.event
             self._database.write(lambda tx: tx.audit.append(event))
             raise
+        except Retired as refusal:
+            actor, action = refusal.actor, "exchange.refused"
+            self._refusals.record(actor, action, str(actor), refusal.detail, apart=step)
+            raise
         except ProtocolError as error:
             if error.code in _OF_STRANGERS:
-                actor = Actor("anonymous", "unknown", None, source)
-                self._strangers.record(actor, "exchange.unauthenticated", step, error.detail)
+                actor, action = Actor("anonymous", "unknown", None, source), _STRANGE
+                self._refusals.record(actor, action, step, error.detail, apart=step)
             raise

@@ -23,7 +23,7 @@ from securecloud_server.services.admin import (
     log,
     read_page,
 )
-from securecloud_server.services.api_tokens import is_held_since, token_of
+from securecloud_server.services.api_tokens import state, token_of
 
 _EVENTS = {
     life.PENDING: "key.export_requested",
@@ -218,11 +218,11 @@ def _require_rare(tx: Transaction, token: ApiToken, now: int) -> None:
 
 def _require_granter(tx: Transaction, export: KeyExport, now: int) -> None:
     """Raise Conflict when the token that granted it was taken away: so was its word."""
-    granter, moment = export.decided_by or "", export.decided_at or 0
-    if not is_held_since(tx, granter.removeprefix("token:"), moment, now):
+    granter = tx.api_tokens.get(export.decider_id or "")
+    if granter is None or state(granter, now) != "active":
         raise Conflict(
-            f"key export {export.export_id} was granted by {granter}, which is not valid any more;"
-            " ask anew"
+            f"key export {export.export_id} was granted by {export.decided_by}, which is not valid"
+            " any more; ask anew"
         )
 
 

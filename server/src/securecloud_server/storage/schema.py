@@ -176,6 +176,7 @@ KEY_EXPORTS = Table(
     _text("decided_reason"),
     _integer("decided_at"),
     _integer("collected_at"),
+    _text("decider_id"),
 )
 
 EVIDENCE_DOCUMENTS = Table(

@@ -14,6 +14,7 @@ from securecloud_server.storage.migrations import (
     m0005_key_exports,
     m0006_headers,
     m0007_header_copies,
+    m0008_deciders,
 )
 
 MIGRATIONS: dict[int, ModuleType] = {
@@ -24,6 +25,7 @@ MIGRATIONS: dict[int, ModuleType] = {
     5: m0005_key_exports,
     6: m0006_headers,
     7: m0007_header_copies,
+    8: m0008_deciders,
 }
 LATEST = max(MIGRATIONS)
 

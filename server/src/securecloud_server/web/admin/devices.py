@@ -78,6 +78,9 @@ class Header(BaseModel):
     refused: str | None = Field(
         description="the header that was presented last and refused; see `:accept-header`"
     )
+    acceptable: bool = Field(
+        description="whether the refused one can be accepted: an agent would open it"
+    )
     copy_of: str | None = Field(
         description="the header of which the server has a copy; see `/devices/{name}/header`"
     )
@@ -174,6 +177,7 @@ def _header(state: DeviceState) -> Header | None:
         digest=state.header.hex(),
         changing=state.header_changing,
         refused=refused.hex() if refused else None,
+        acceptable=refused is not None and state.volume_key_refused is not None,
         copy_of=kept.hex() if kept else None,
     )
 

@@ -83,6 +83,7 @@ devices:
         digest: 5b9c0a2ef3d1f5e38f7c1b1a9be0d2f84c30b7d6a0f6f1f2a85b6d6c3ed04f17
         changing: false
         refused: null
+        acceptable: false
         copy_of: 5b9c0a2ef3d1f5e38f7c1b1a9be0d2f84c30b7d6a0f6f1f2a85b6d6c3ed04f17
 """
 

@@ -41,8 +41,8 @@ options:
   digest:
     description:
       - The header, as RV(trend.securecloud.device_info#module:devices) has it in C(header.refused),
-        64 hexadecimal digits. Compare it with what you expect; only the one that was refused last
-        is accepted.
+        64 hexadecimal digits in lower case. Compare it with what you expect; only the one that was
+        refused last is accepted.
     type: str
     required: true
   reason:
@@ -79,6 +79,7 @@ device:
       digest: 5b9c0a2ef3d1f5e38f7c1b1a9be0d2f84c30b7d6a0f6f1f2a85b6d6c3ed04f17
       changing: false
       refused: null
+      acceptable: false
       copy_of: null
 errors:
   description: The fields that were refused, each with what was expected.
@@ -120,7 +121,11 @@ def accept(client: Client, device: str, digest: str, reason: str, foresee: bool)
         raise WrongState(
             f"the LUKS header of {device} that was refused last is {before['refused']}"
         )
-    header = {**before, "digest": digest, "refused": None} if changed else before
+    if changed and not before["acceptable"]:
+        raise WrongState(f"the LUKS header of {device} is damaged, or none that its agent opens")
+    header = (
+        {**before, "digest": digest, "refused": None, "acceptable": False} if changed else before
+    )
     after = {**found, "header": header}
     if changed and not foresee:
         path = path_of("devices", f"{device}:accept-header")

@@ -16,8 +16,9 @@ OLD, NEW, OTHER = "a" * 64, "b" * 64, "c" * 64
 ACCEPT = "POST /devices/d:accept-header"
 
 
-def device(digest=OLD, refused=NEW):
+def device(digest=OLD, refused=NEW, acceptable=True):
     header = {"digest": digest, "changing": False, "refused": refused, "copy_of": OLD}
+    header["acceptable"] = refused is not None and acceptable
     return {"name": "d", "agent": "web1", "header": header}
 
 
@@ -47,6 +48,7 @@ def test_what_is_expected_already_is_left_alone(replay, refused):
     ("body", "said"),
     [
         (device(refused=OTHER), "refused last is " + OTHER),
+        (device(acceptable=False), "is damaged"),
         (device(refused=None), "no LUKS header of d was refused"),
         ({"name": "d", "agent": "web1", "header": None}, "known yet"),
     ],
