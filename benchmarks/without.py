@@ -80,7 +80,7 @@ def _no_audit() -> None:
     """Have nothing recorded, and not even worded."""
     _replace(transaction, "SqlAuditLog", NoAuditLog)
     _replace(exchange_audit, "decision", lambda *_: [_EVENT])
-    _replace(exchange_audit, "acknowledged", lambda *_: _EVENT)
+    _replace(exchange_audit, "acknowledged", lambda *_, **__: _EVENT)
 
 
 def _no_keystore() -> None:
