@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.trend.securecloud.plugins.module_utils._command import Command
+from ansible_collections.trend.securecloud.plugins.module_utils._diff import diff_of
 from ansible_collections.trend.securecloud.plugins.module_utils._errors import InvalidOption
 from ansible_collections.trend.securecloud.plugins.module_utils._resource import given
 
@@ -40,12 +41,13 @@ def configure(
     """Write the settings; with `check`, say only what would be written."""
     flags = ["--check"] if check else []
     said = command.json(["configure", *flags], settings)
-    texts = {"before": "", "after": "", **(said.get("diff") or {})}
+    texts = said.get("diff") or {}
+    before, after = texts.get("before", ""), texts.get("after", "")
     regrouped = _give_to(group, config, check) if group else False
     return Configured(
         changed=bool(said["changed"] or regrouped),
-        is_new=not os.path.exists(config) if check else not texts["before"],
-        diff={"before_header": config, "after_header": config, **texts},
+        is_new=not os.path.exists(config) if check else not before,
+        diff=diff_of(config, before, after),
     )
 
 

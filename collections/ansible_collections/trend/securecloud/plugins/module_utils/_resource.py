@@ -17,6 +17,7 @@ from ansible_collections.trend.securecloud.plugins.module_utils._client import (
     Reply,
     path_of,
 )
+from ansible_collections.trend.securecloud.plugins.module_utils._diff import diff_of
 from ansible_collections.trend.securecloud.plugins.module_utils._errors import InvalidOption
 
 
@@ -67,12 +68,7 @@ class Change:
     def diff(self) -> dict[str, Any]:
         """Return the difference as Ansible shows it."""
         title = f"{self.kind.label} {self.name}"
-        return {
-            "before_header": title,
-            "after_header": title,
-            "before": dict(self.before or {}),
-            "after": dict(self.after or {}),
-        }
+        return diff_of(title, dict(self.before or {}), dict(self.after or {}))
 
     def outcome(self) -> dict[str, Any] | None:
         """Return the object as it will be, as far as that is known before acting."""

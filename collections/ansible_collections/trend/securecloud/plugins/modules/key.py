@@ -100,6 +100,7 @@ errors:
 from typing import Any
 
 from ansible_collections.trend.securecloud.plugins.module_utils._client import Client, path_of
+from ansible_collections.trend.securecloud.plugins.module_utils._diff import diff_of
 from ansible_collections.trend.securecloud.plugins.module_utils._errors import (
     InvalidOption,
     WrongState,
@@ -185,12 +186,9 @@ def main() -> None:
         return {
             "changed": bool(steps),
             "key": after,
-            "diff": {
-                "before_header": f"key of {device}",
-                "after_header": f"key of {device}",
-                "before": {"state": before["state"]},
-                "after": {"state": after["state"]},
-            },
+            "diff": diff_of(
+                f"key of {device}", {"state": before["state"]}, {"state": after["state"]}
+            ),
         }
 
     finish(module, work)

@@ -117,6 +117,7 @@ import time
 from typing import Any, Callable
 
 from ansible_collections.trend.securecloud.plugins.module_utils._client import Client, path_of
+from ansible_collections.trend.securecloud.plugins.module_utils._diff import diff_of
 from ansible_collections.trend.securecloud.plugins.module_utils._errors import (
     InvalidOption,
     WrongState,
@@ -218,12 +219,7 @@ def main() -> None:
         return {
             "changed": needed,
             "key_request": after,
-            "diff": {
-                "before_header": title,
-                "after_header": title,
-                "before": {"state": before["state"]},
-                "after": {"state": after["state"]},
-            },
+            "diff": diff_of(title, {"state": before["state"]}, {"state": after["state"]}),
         }
 
     finish(module, work)

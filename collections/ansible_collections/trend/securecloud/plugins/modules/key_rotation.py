@@ -116,6 +116,7 @@ from datetime import datetime, timezone
 from typing import Any, Callable
 
 from ansible_collections.trend.securecloud.plugins.module_utils._client import Client, path_of
+from ansible_collections.trend.securecloud.plugins.module_utils._diff import diff_of
 from ansible_collections.trend.securecloud.plugins.module_utils._errors import (
     InvalidOption,
     WrongState,
@@ -236,19 +237,12 @@ def main() -> None:
                 after = rotation.act(step, options["reason"])
             if options["wait"] and options["state"] == "replaced":
                 after = rotation.wait(after, options["wait"])
-        header = f"key of {options['device']}"
+        # Which version it gets, and when, is for the server and the machine to say.
+        shown = "replaced by a new version" if step == "rotate" else _shown(after)
         return {
             "changed": step is not None,
             "key": after,
-            "diff": {
-                "before_header": header,
-                "after_header": header,
-                "before": {"key": _shown(before)},
-                # Which version it gets, and when, is for the server and the machine to say.
-                "after": {
-                    "key": "replaced by a new version" if step == "rotate" else _shown(after)
-                },
-            },
+            "diff": diff_of(f"key of {options['device']}", {"key": _shown(before)}, {"key": shown}),
         }
 
     finish(module, work)

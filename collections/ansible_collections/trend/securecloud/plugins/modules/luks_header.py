@@ -92,6 +92,7 @@ import re
 from typing import Any
 
 from ansible_collections.trend.securecloud.plugins.module_utils._client import Client, path_of
+from ansible_collections.trend.securecloud.plugins.module_utils._diff import diff_of
 from ansible_collections.trend.securecloud.plugins.module_utils._errors import (
     InvalidOption,
     WrongState,
@@ -123,22 +124,17 @@ def accept(client: Client, device: str, digest: str, reason: str, foresee: bool)
         )
     if changed and not before["acceptable"]:
         raise WrongState(f"the LUKS header of {device} is damaged, or none that its agent opens")
-    header = (
-        {**before, "digest": digest, "refused": None, "acceptable": False} if changed else before
-    )
-    after = {**found, "header": header}
+    after = found
+    if changed:
+        accepted = {"digest": digest, "refused": None, "acceptable": False}
+        after = {**found, "header": {**before, **accepted}}
     if changed and not foresee:
         path = path_of("devices", f"{device}:accept-header")
         after = client.post(path, {"digest": digest, "reason": reason}).body
     return {
         "changed": changed,
         "device": after,
-        "diff": {
-            "before_header": f"device {device}",
-            "after_header": f"device {device}",
-            "before": {"header": before["digest"]},
-            "after": {"header": digest},
-        },
+        "diff": diff_of(f"device {device}", {"header": before["digest"]}, {"header": digest}),
     }
 
 

@@ -76,6 +76,7 @@ errors:
 from typing import Any
 
 from ansible_collections.trend.securecloud.plugins.module_utils._client import Client, path_of
+from ansible_collections.trend.securecloud.plugins.module_utils._diff import diff_of
 from ansible_collections.trend.securecloud.plugins.module_utils._module import (
     api_module,
     client_of,
@@ -93,12 +94,11 @@ def clear(client: Client, device: str, reason: str, foresee: bool) -> dict[str, 
     return {
         "changed": found["quarantined"],
         "device": after,
-        "diff": {
-            "before_header": f"device {device}",
-            "after_header": f"device {device}",
-            "before": {"quarantined": found["quarantined"]},
-            "after": {"quarantined": False},
-        },
+        "diff": diff_of(
+            f"device {device}",
+            {"quarantined": found["quarantined"]},
+            {"quarantined": False},
+        ),
     }
 
 
